@@ -1,0 +1,89 @@
+"""Where state, sockets, logs and settings lie. Reads no environment itself: `core/config.py` passes it in."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+APP = "dynamo-appliance"
+SOCKET_PATH_LIMIT = 100  # bytes; the kernel takes 107, and our longest socket name must fit behind the folder
+LONGEST_SOCKET_NAME = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paths:
+    """The folders of one appliance. Nothing is created here."""
+
+    state_dir: Path
+    run_dir: Path
+
+    @property
+    def database(self) -> Path:
+        return self.state_dir / "appliance.db"
+
+    @property
+    def models(self) -> Path:
+        return self.state_dir / "models"
+
+    @property
+    def logs(self) -> Path:
+        return self.state_dir / "logs"
+
+    @property
+    def lock(self) -> Path:
+        return self.state_dir / "appliance.lock"
+
+    @property
+    def admin_socket(self) -> Path:
+        return self.run_dir / "admin.sock"
+
+    @property
+    def control_socket(self) -> Path:
+        return self.run_dir / "control.sock"
+
+    @property
+    def bus_socket(self) -> Path:
+        return self.run_dir / "bus.sock"
+
+    def link_socket(self, worker: str) -> Path:
+        """Socket of a worker's link server; a hash of its id keeps the name short."""
+        return self.run_dir / f"w-{short_hash(worker)}.sock"
+
+
+def short_hash(text: str) -> str:
+    """Twelve hex digits that tell texts apart on one machine."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def resolve_paths(state_dir: str | None, environ: Mapping[str, str]) -> Paths:
+    """State dir: flag, systemd's `STATE_DIRECTORY`, else XDG. Run dir: systemd's, XDG's, else under the state dir."""
+    state = Path(state_dir or _state_default(environ)).expanduser().absolute()
+    return Paths(state_dir=state, run_dir=_run_dir(state, environ))
+
+
+def config_file_default(environ: Mapping[str, str]) -> Path:
+    """`appliance.toml` in the user's config folder."""
+    base = environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "/")) / ".config"
+    return Path(base) / APP / "appliance.toml"
+
+
+def _state_default(environ: Mapping[str, str]) -> str:
+    if systemd := environ.get("STATE_DIRECTORY"):
+        return systemd.split(":")[0]
+    base = environ.get("XDG_STATE_HOME") or Path(environ.get("HOME", "/")) / ".local" / "state"
+    return str(Path(base) / APP)
+
+
+def _run_dir(state: Path, environ: Mapping[str, str]) -> Path:
+    tag = short_hash(str(state))
+    if systemd := environ.get("RUNTIME_DIRECTORY"):
+        candidate = Path(systemd.split(":")[0])
+    elif xdg := environ.get("XDG_RUNTIME_DIR"):
+        candidate = Path(xdg) / f"{APP}-{tag}"
+    else:
+        candidate = state / f"run-{tag}"
+    if len(os.fsencode(str(candidate))) + LONGEST_SOCKET_NAME <= SOCKET_PATH_LIMIT:
+        return candidate
+    return Path(environ.get("TMPDIR") or tempfile.gettempdir()) / f"{APP}-{os.getuid()}-{tag}"

@@ -1,0 +1,174 @@
+"""The seams between decisions and the outside world. Each port speaks only `core` types and has one contract suite."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, TypeVar
+
+import trio
+
+from appliance.core.errors import ApplianceError
+from appliance.core.identity import Digest, WorkerId
+from appliance.core.records import LedgerEvent, ObjectChange, StoredObject
+from appliance.core.requests import (
+    EngineRequest,
+    EngineUsage,
+    FinishReason,
+    ModelCard,
+    TokenChunk,
+    TokenLogprob,
+)
+
+T = TypeVar("T")
+
+ProgressReport = Callable[[float, str], None]
+"""Called while a model loads: fraction done (0..1, negative when unknown) and what is being done, in words."""
+
+
+class TokenSink(Protocol):
+    """Where an engine puts the output of one stream. Calls are made on the trio thread and never block."""
+
+    def emit(
+        self,
+        token_ids: list[int],
+        finish: FinishReason | None = None,
+        usage: EngineUsage | None = None,
+        logprobs: list[TokenLogprob] | None = None,
+    ) -> None:
+        """Hand over the tokens of one step; with `finish` it is the stream's last call."""
+
+    async def room(self) -> None:
+        """Return when the consumer's buffer has room for another step. A checkpoint. Cancelling it loses nothing."""
+
+
+class Engine(Protocol):
+    """Runs one model. `start` is called once; `generate` and `embed` many times at once after it."""
+
+    async def start(self, progress: ProgressReport) -> ModelCard:
+        """Load the model and return its card.
+
+        Raises `ModelFileBad` when trying again will not help, `EngineFailed` otherwise. Cancelling gives up the load.
+        """
+
+    async def generate(self, request: EngineRequest, sink: TokenSink) -> None:
+        """Run one stream to its end; returns after the call with `finish` was made.
+
+        Raises `EngineFailed` or `InvalidRequest` before that call. Cancelling frees the stream's slot within one
+        engine step and 50 ms, during prefill too.
+        """
+
+    async def embed(self, request: EngineRequest) -> list[float]:
+        """The embedding of the request's token ids, `embedding_size` floats. Cancelling drops the work.
+
+        Raises `InvalidRequest` when the model gives no embeddings.
+        """
+
+    async def drain(self) -> None:
+        """Refuse new streams with `EngineFailed`; return when none runs. Cancelling it leaves the engine draining."""
+
+    async def close(self) -> None:
+        """End every stream and free the model. Safe to call twice, in any state; runs under the caller's deadline."""
+
+
+class FileSource(Protocol):
+    """Optional ability of an engine: the files that its card names."""
+
+    def read_file(self, digest: Digest) -> bytes:
+        """The bytes behind a digest of the card. Raises `NotFound`."""
+
+
+class TokenizeSource(Protocol):
+    """Optional ability of an engine: its own tokenizer, for kinds that the front end cannot build."""
+
+    async def tokenize(self, text: str, *, special: bool) -> list[int]:
+        """Token ids of a text; `special` parses special tokens in it."""
+
+    async def detokenize(self, token_ids: list[int]) -> bytes:
+        """Bytes of a token sequence, special tokens left out."""
+
+
+class StreamSink(Protocol):
+    """Consumer of one stream in the front end. The link's pump calls it: no call may block, wait or raise."""
+
+    def on_chunk(self, chunk: TokenChunk) -> None:
+        """Take the tokens of one step; the last chunk has `finish`. Nothing comes after it."""
+
+    def on_error(self, error: ApplianceError) -> None:
+        """The stream ended without a last chunk: worker lost, engine failed, deadline. Nothing comes after it."""
+
+    def flush(self) -> None:
+        """All that was ready in one read was handed over: send it on in one write."""
+
+
+class WorkerTransport(Protocol):
+    """Front end's way to workers. Streams of all requests share one link per worker."""
+
+    def open(self, worker: WorkerId, request: EngineRequest, sink: StreamSink) -> AbstractAsyncContextManager[None]:
+        """Start a stream; frames go to `sink` until its end. Leaving the block earlier, by any way, cancels the stream.
+
+        Raises `WorkerLost` on entry when there is no live link to the worker.
+        """
+
+    async def embed(self, worker: WorkerId, request: EngineRequest) -> list[float]:
+        """One embedding. Raises what the engine raised, or `WorkerLost`. Cancelling cancels the work."""
+
+    async def read_file(self, worker: WorkerId, digest: Digest) -> bytes:
+        """Fetch and verify a file of the worker's card. Raises `NotFound`, `WorkerLost`."""
+
+    async def probe(self, worker: WorkerId) -> float:
+        """Round-trip time of a heartbeat in seconds. Raises `WorkerLost`, `WorkerTimeout`."""
+
+
+class StateReader(Protocol):
+    """What a read or a write function may ask of the store, inside one transaction."""
+
+    def get(self, kind: str, name: str) -> StoredObject | None: ...
+    def list_all(self, kind: str) -> list[StoredObject]: ...
+    def events(self, subject: str | None = None, limit: int = 100) -> list[LedgerEvent]:
+        """Newest first. `subject` matches exactly, or as a prefix when it ends in `/`."""
+        ...
+
+
+class StateWriter(StateReader, Protocol):
+    """What a write function may do; all of it happens or none."""
+
+    def put(self, obj: StoredObject) -> StoredObject:
+        """Create or replace spec, metadata and apiVersion; status is kept.
+
+        `resource_version` 0 means unconditional; any other value must be the stored one, else `Conflict`.
+        An unchanged object is returned as stored, with no new version.
+        """
+        ...
+
+    def put_status(self, kind: str, name: str, status: dict[str, object]) -> StoredObject | None:
+        """Replace the status; None when the object is gone. An unchanged status makes no new version."""
+        ...
+
+    def delete(self, kind: str, name: str) -> StoredObject | None:
+        """Remove the object and return what it was; None when there was none."""
+        ...
+
+    def record(self, event: LedgerEvent) -> None:
+        """Append to the ledger, which keeps a bounded number of rows."""
+        ...
+
+
+class StateStore(Protocol):
+    """Objects with optimistic concurrency, a ledger of events, and watches."""
+
+    async def read(self, query: Callable[[StateReader], T]) -> T:
+        """Run a read function in one snapshot. Cancelling waits for it to end."""
+        ...
+
+    async def write(self, change: Callable[[StateWriter], T]) -> T:
+        """Run a write function in one transaction; an exception rolls it back and is raised.
+
+        One writer at a time. A cancelled call may or may not have been applied, never half.
+        """
+        ...
+
+    def watch(self, kind: str) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[ObjectChange]]:
+        """Changes to a kind: first one `ADDED` per present object, then each committed change in order.
+
+        A consumer that falls behind by more than the buffer finds the channel closed and watches again.
+        """
+        ...

@@ -1,0 +1,116 @@
+"""Settings as frozen groups; each field carries its unit, default and meaning. `core/config.py` fills them in.
+
+They cross the bus to child processes, so every field is a plain value.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class HttpSettings:
+    """The public port."""
+
+    host: str = "127.0.0.1"
+    """Address to bind; anything but loopback needs an API key or `insecure_no_auth`."""
+    port: int = 8000
+    """TCP port; 0 takes any free one."""
+    body_limit_mb: float = 45.0
+    """Largest request body, in MB of 10^6 bytes."""
+    tls_cert_path: str | None = None
+    """PEM certificate chain; with `tls_key_path` the port speaks HTTPS."""
+    tls_key_path: str | None = None
+    """PEM private key."""
+    api_key_file: str | None = None
+    """File with one API key per line, beside the keys in the store."""
+    insecure_no_auth: bool = False
+    """Serve a non-loopback address without any key."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins that web pages may call from; `*` for all."""
+    frontend_processes: int = 1
+    """Front-end processes that share the port."""
+    access_log: bool = False
+    """One log line per request (never its text)."""
+    send_stall_s: float = 30.0
+    """A client that takes no byte for this long is cut off."""
+    send_buffer_bytes: int = 1 << 20
+    """A client that is this far behind its stream is cut off."""
+    idle_s: float = 75.0
+    """Keep-alive connections close after this long without a request."""
+    enable_anthropic_api: bool = True
+    """Serve `/v1/messages`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrainSettings:
+    """Deadlines of an orderly stop."""
+
+    request_s: float = 30.0
+    """Longest wait for running requests after a stop signal."""
+    term_s: float = 5.0
+    """Longest wait for a worker after SIGTERM, before SIGKILL to its group."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestSettings:
+    """How requests are held and retried."""
+
+    hold_s: float = 60.0
+    """Longest wait of a request for a cold or starting model."""
+    migration_limit: int = 3
+    """How often a stream may move to another worker."""
+    first_token_s: float = 600.0
+    """Longest wait for the first token of a placed request."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouterSettings:
+    """Placement of requests on workers."""
+
+    mode: str = "least-loaded"
+    """`round-robin`, `random` or `least-loaded`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogSettings:
+    """What is logged and how."""
+
+    format: str = "text"
+    """`text` or `jsonl`."""
+    level: str = "info"
+    """`debug`, `info`, `warning` or `error`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupervisionSettings:
+    """Starting, watching and restarting worker processes."""
+
+    start_base_s: float = 60.0
+    """Start deadline of a worker with an empty model."""
+    start_per_gb_s: float = 30.0
+    """Added start deadline per GB of model file."""
+    backoff_first_s: float = 0.5
+    """First wait after an early exit."""
+    backoff_factor: float = 2.0
+    """Growth of the wait per further early exit."""
+    backoff_cap_s: float = 30.0
+    """Longest wait."""
+    backoff_jitter: float = 0.1
+    """Random share added to a wait."""
+    exits_per_minute: int = 10
+    """More exits than this in a minute count as early ones."""
+    quiet_s: float = 60.0
+    """A worker that lived this long starts its backoff afresh."""
+    max_early_exits: int = 8
+    """After this many early exits in a row a worker is failed until its spec changes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings of one appliance."""
+
+    http: HttpSettings = field(default_factory=HttpSettings)
+    drain: DrainSettings = field(default_factory=DrainSettings)
+    requests: RequestSettings = field(default_factory=RequestSettings)
+    router: RouterSettings = field(default_factory=RouterSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    supervision: SupervisionSettings = field(default_factory=SupervisionSettings)

@@ -1,0 +1,75 @@
+"""Messages on the bus between the supervisor and its children, framed like the link.
+
+The supervisor pushes whole pictures, never differences: a child that missed one needs only the next.
+"""
+
+from typing import Any
+
+import msgspec
+
+from appliance.core.records import KeyRecord, ModelRecord, WorkerRecord
+from appliance.core.requests import ModelCard
+from appliance.core.settings import Settings
+
+
+class ChildHello(msgspec.Struct, tag=1, array_like=True, frozen=True):
+    """First message of a child: its role (`frontend` or `worker`), its id and pid."""
+
+    role: str
+    id: str
+    pid: int
+
+
+class Progress(msgspec.Struct, tag=2, array_like=True, frozen=True):
+    """A worker is still loading: fraction done (negative: unknown) and what it does."""
+
+    fraction: float
+    text: str
+
+
+class Ready(msgspec.Struct, tag=3, array_like=True, frozen=True):
+    """The child serves. Workers say with which card; front ends send none."""
+
+    card: ModelCard | None = None
+
+
+class StartFailed(msgspec.Struct, tag=4, array_like=True, frozen=True):
+    """The child cannot serve and exits: error code and one line of reason. `final`: starting again will not help."""
+
+    code: str
+    reason: str
+    final: bool
+
+
+class Picture(msgspec.Struct, tag=5, array_like=True, frozen=True):
+    """Supervisor to front end: all that it needs to know, after each change."""
+
+    workers: list[WorkerRecord]
+    models: list[ModelRecord]
+    keys: list[KeyRecord]
+    settings: Settings
+    draining: bool = False
+
+
+class Pull(msgspec.Struct, tag=6, array_like=True, frozen=True):
+    """Supervisor to child: answer with `Pulled`. `what`: `metrics`, `requests`."""
+
+    call: int
+    what: str
+
+
+class Pulled(msgspec.Struct, tag=7, array_like=True, frozen=True):
+    """Answer to Pull: plain data."""
+
+    call: int
+    data: Any
+
+
+class Stop(msgspec.Struct, tag=8, array_like=True, frozen=True):
+    """Supervisor to child: finish running requests within the deadline in seconds, then exit."""
+
+    drain_s: float
+
+
+ToSupervisor = ChildHello | Progress | Ready | StartFailed | Pulled
+ToChild = Picture | Pull | Stop
