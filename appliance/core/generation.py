@@ -1,0 +1,59 @@
+"""The internal form of a generation request: every public protocol is decoded into it, and answers come back from it."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from appliance.core.identity import ModelName, RequestId
+from appliance.core.requests import Guided, Sampling
+
+PublicEndpoint = Literal["chat_completions", "completions", "embeddings", "responses", "anthropic_messages"]
+
+
+class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One validated client request. Exactly one of `messages` and `prompts` is set."""
+
+    id: RequestId
+    model: ModelName
+    endpoint: PublicEndpoint
+    messages: list[dict[str, Any]] | None = None
+    """Chat: plain dicts as templates want them; content is a string or a list of `{"type": "text", "text": ...}`."""
+    tools: list[dict[str, Any]] | None = None
+    prompts: list[str | list[int]] | None = None
+    """Completions: one choice (times `n`) per prompt."""
+    template_args: dict[str, Any] = {}
+    use_raw_prompt: bool = False
+    """Chat without a template: message contents joined as they are."""
+    token_ids: list[int] | None = None
+    """`nvext.token_data`: the prompt is already tokenized."""
+    sampling: Sampling = Sampling()
+    n: int = 1
+    max_tokens: int | None = None
+    """None: as many as the context leaves room for."""
+    min_tokens: int = 0
+    stop: tuple[str, ...] = ()
+    include_stop: bool = False
+    ignore_eos: bool = False
+    skip_special_tokens: bool = True
+    guided: Guided | None = None
+    logprobs: int | None = None
+    """None: none; k: the chosen token's and the k likeliest ones'."""
+    echo: bool = False
+    stream: bool = False
+    include_usage: bool = False
+    continuous_usage: bool = False
+    priority: int = 0
+    annotations: tuple[str, ...] = ()
+    extra_fields: tuple[str, ...] = ()
+    user: str | None = None
+
+
+class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One validated embeddings request: texts or token sequences in, one vector each out."""
+
+    id: RequestId
+    model: ModelName
+    inputs: list[str | list[int]]
+    base64: bool = False
+    """`encoding_format: base64`: vectors as base64 of little-endian float32."""
+    dimensions: int | None = None
