@@ -1,4 +1,4 @@
-"""The internal form of a generation request: every public protocol is decoded into it, and answers come back from it."""
+"""The internal form of a generation request: every public protocol is decoded into it."""
 
 from typing import Any, Literal
 

@@ -30,7 +30,7 @@ class ModelFacts:
     add_bos: bool = False
     eos_token_ids: tuple[int, ...] = ()
     """All ids that end a turn."""
-    default_sampling: Sampling = Sampling()
+    default_sampling: Sampling = field(default_factory=Sampling)
     files: dict[str, bytes] = field(default_factory=dict)
     """Bytes by card name (`tokenizer.json`, `chat_template.jinja`, `tool_chat_template.jinja`)."""
     refs: dict[str, FileRef] = field(default_factory=dict)
