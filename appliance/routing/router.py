@@ -1,0 +1,91 @@
+"""Admission and placement: waits for a ready worker, picks one, and frees its load when the request ends."""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import trio
+
+from appliance.core.errors import ModelNotReady
+from appliance.core.identity import ModelName, WorkerId
+from appliance.core.requests import ModelCard
+from appliance.routing.policies import Candidate, Policy, make_policy
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where one stream goes."""
+
+    worker: WorkerId
+    candidates: int
+    """Ready workers that it was chosen from."""
+
+
+class Router:
+    """Candidates of every model and the load that was placed on them. One per front-end process."""
+
+    def __init__(self, mode: str) -> None:
+        self.mode = mode
+        self._pools: dict[ModelName, dict[WorkerId, Candidate]] = {}
+        self._policies: dict[ModelName, Policy] = {}
+        self._arrival: dict[ModelName, trio.Event] = {}
+
+    def add(self, worker: WorkerId, card: ModelCard) -> None:
+        """A worker takes requests from now on; held requests of its model go on."""
+        pool = self._pools.setdefault(card.name, {})
+        pool[worker] = Candidate(worker, max(1, card.max_num_seqs))
+        held = self._arrival.pop(card.name, None)
+        if held is not None:
+            held.set()
+
+    def withdraw(self, worker: WorkerId) -> None:
+        """Place nothing more on a worker. Streams that it runs are not touched."""
+        for pool in self._pools.values():
+            pool.pop(worker, None)
+
+    def ready_workers(self, model: ModelName) -> int:
+        return len(self._pools.get(model, ()))
+
+    def load(self) -> dict[WorkerId, int]:
+        """Active streams per candidate."""
+        return {c.worker: c.active for pool in self._pools.values() for c in pool.values()}
+
+    @contextmanager
+    def place(self, model: ModelName, avoid: Collection[WorkerId] = ()) -> Iterator[Placement]:
+        """Pick a worker now and count the stream as its load until the block is left.
+
+        `avoid` holds workers that just failed this request; they are taken only when there is no other.
+        Raises `ModelNotReady` when the model has no ready worker.
+        """
+        candidate, count = self._pick(model, avoid)
+        candidate.active += 1
+        try:
+            yield Placement(candidate.worker, count)
+        finally:
+            candidate.active -= 1
+
+    async def wait_ready(self, model: ModelName, hold_s: float) -> None:
+        """Return once the model has a ready worker; at once when it has. Raises `ModelNotReady` after `hold_s`.
+
+        Cancelling leaves the queue and changes nothing.
+        """
+        if self._pools.get(model):
+            return
+        with trio.move_on_after(hold_s):
+            while not self._pools.get(model):
+                await self._arrival.setdefault(model, trio.Event()).wait()
+            return
+        raise ModelNotReady(
+            f"model {model!r} has no ready worker after {hold_s:g} s of waiting; try again later", retry_after_s=5
+        )
+
+    def _pick(self, model: ModelName, avoid: Collection[WorkerId]) -> tuple[Candidate, int]:
+        pool = self._pools.get(model)
+        if not pool:
+            raise ModelNotReady(f"model {model!r} has no ready worker", retry_after_s=1)
+        candidates = [c for c in pool.values() if c.worker not in avoid] if avoid else list(pool.values())
+        candidates = candidates or list(pool.values())
+        policy = self._policies.get(model)
+        if policy is None:
+            policy = self._policies[model] = make_policy(self.mode)
+        return policy(candidates), len(candidates)

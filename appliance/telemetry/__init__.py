@@ -1,0 +1,1 @@
+"""Logging set-up, the metric table and its rendering."""
