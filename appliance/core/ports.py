@@ -102,6 +102,17 @@ class StreamSink(Protocol):
 class WorkerTransport(Protocol):
     """Front end's way to workers. Streams of all requests share one link per worker."""
 
+    async def connect(self, worker: WorkerId, address: str) -> ModelCard:
+        """Open the link to a worker and return the card it introduces itself with.
+
+        Raises `WorkerLost`, `WorkerTimeout`, `LinkBroken`. Cancelling leaves no link.
+        """
+        ...
+
+    async def disconnect(self, worker: WorkerId) -> None:
+        """Close the link; streams still on it end with `WorkerLost`. Unknown workers are no error."""
+        ...
+
     def open(self, worker: WorkerId, request: EngineRequest, sink: StreamSink) -> AbstractAsyncContextManager[None]:
         """Start a stream; frames go to `sink` until its end. Leaving the block earlier, by any way, cancels the stream.
 

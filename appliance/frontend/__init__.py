@@ -1,0 +1,1 @@
+"""The public face: protocols, streams, the request path that joins them, and the control app."""

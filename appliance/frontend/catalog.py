@@ -1,0 +1,79 @@
+"""The models that this front end knows: what clients may ask for, and what is needed to turn text into tokens."""
+
+from collections.abc import Iterable
+
+from appliance.core.errors import ModelNotFound
+from appliance.core.identity import Digest, ModelName
+from appliance.core.records import ModelRecord
+from appliance.core.requests import ModelCard
+from appliance.preprocess.prepare import PromptBuilder
+from appliance.preprocess.template import ChatTemplate
+from appliance.preprocess.tokenizer import TextTokenizer
+
+
+class ServedModel:
+    """A model of which at least one worker has shown its card."""
+
+    def __init__(self, card: ModelCard, files: dict[str, bytes]) -> None:
+        self.card = card
+        data = files.get("tokenizer.json")
+        self.tokenizer = TextTokenizer.from_json(data) if data is not None else None
+        self.prompts = PromptBuilder(
+            card,
+            self.tokenizer,
+            self._template(files.get("chat_template.jinja")),
+            self._template(files.get("tool_chat_template.jinja")),
+        )
+
+    def _template(self, source: bytes | None) -> ChatTemplate | None:
+        if source is None:
+            return None
+        card = self.card
+        return ChatTemplate(source.decode(), bos_token=card.bos_token, eos_token=card.eos_token)
+
+
+class Catalog:
+    """Names that exist, whether or not a worker is ready, and the served models behind them."""
+
+    def __init__(self) -> None:
+        self._records: dict[ModelName, ModelRecord] = {}
+        self._served: dict[ModelName, ServedModel] = {}
+        self._files: dict[Digest, bytes] = {}
+
+    def set_records(self, records: Iterable[ModelRecord]) -> None:
+        """Replace the list of names; what is known of a vanished model is forgotten."""
+        self._records = {record.name: record for record in records}
+        for name in self._served.keys() - self._records.keys():
+            del self._served[name]
+        wanted = {ref.digest for served in self._served.values() for ref in served.card.files.values()}
+        for digest in self._files.keys() - wanted:
+            del self._files[digest]
+
+    def records(self) -> list[ModelRecord]:
+        return list(self._records.values())
+
+    def record(self, name: str) -> ModelRecord:
+        """The record of a name. Raises `ModelNotFound`, naming the models that exist."""
+        found = self._records.get(ModelName(name))
+        if found is None:
+            known = ", ".join(self._records) or "none"
+            raise ModelNotFound(f"the model {name!r} does not exist; models here: {known}", param="model")
+        return found
+
+    def served(self, name: ModelName) -> ServedModel | None:
+        """What the first card of the model taught us; None while no worker was ever ready."""
+        return self._served.get(name)
+
+    def missing_files(self, card: ModelCard) -> list[Digest]:
+        """Files of a card that were not fetched yet."""
+        return [ref.digest for ref in card.files.values() if ref.digest not in self._files]
+
+    def learn(self, card: ModelCard, fetched: dict[Digest, bytes]) -> ServedModel:
+        """Take in a worker's card. A card equal in what matters to tokens changes nothing."""
+        self._files.update(fetched)
+        known = self._served.get(card.name)
+        if known is not None and known.card == card:
+            return known
+        files = {name: self._files[ref.digest] for name, ref in card.files.items()}
+        served = self._served[card.name] = ServedModel(card, files)
+        return served

@@ -1,0 +1,83 @@
+"""Keeps links, catalogue and router in step with the workers that discovery reports."""
+
+import logging
+from collections.abc import Iterable
+
+import trio
+
+from appliance.core.errors import ApplianceError
+from appliance.core.identity import WorkerId
+from appliance.core.ports import WorkerTransport
+from appliance.core.records import WorkerRecord
+from appliance.frontend.catalog import Catalog
+from appliance.routing.router import Router
+
+log = logging.getLogger(__name__)
+
+REJOIN_S = 0.2  # a worker may report ready a moment before its socket takes connections
+
+
+class Fleet:
+    """The workers this front end can reach.
+
+    `apply` may be called at any time with the whole picture; joining a worker (connect, fetch files, build the
+    tokenizer) runs beside, in the nursery given.
+    """
+
+    def __init__(self, transport: WorkerTransport, catalog: Catalog, router: Router, nursery: trio.Nursery) -> None:
+        self._transport, self._catalog, self._router, self._nursery = transport, catalog, router, nursery
+        self._wanted: dict[WorkerId, WorkerRecord] = {}
+        self._joining: set[WorkerId] = set()
+        self._joined: set[WorkerId] = set()
+
+    def apply(self, workers: Iterable[WorkerRecord]) -> None:
+        """Join ready workers, withdraw draining ones, leave vanished ones."""
+        present = {worker.id: worker for worker in workers}
+        self._wanted = {id_: worker for id_, worker in present.items() if worker.phase == "ready"}
+        for worker in self._wanted.values():
+            self._start_joining(worker)
+        for id_ in self._joined - self._wanted.keys():
+            self._router.withdraw(id_)
+        for id_ in self._joined - present.keys():
+            self._joined.discard(id_)
+            self._nursery.start_soon(self._transport.disconnect, id_)
+
+    def on_lost(self, worker: WorkerId, reason: str) -> None:
+        """A link ended by itself: place nothing there, and join again if the worker is still reported ready."""
+        self._router.withdraw(worker)
+        self._joined.discard(worker)
+        log.warning("link lost worker=%s reason=%s", worker, reason)
+        if worker in self._wanted:
+            self._start_joining(self._wanted[worker])
+
+    def on_draining(self, worker: WorkerId) -> None:
+        """The worker itself says that it takes no more."""
+        self._router.withdraw(worker)
+
+    def _start_joining(self, worker: WorkerRecord) -> None:
+        if worker.id not in self._joined and worker.id not in self._joining:
+            self._joining.add(worker.id)
+            self._nursery.start_soon(self._join, worker)
+
+    async def _join(self, worker: WorkerRecord) -> None:
+        """Try until it works or the worker is no longer wanted."""
+        try:
+            while worker.id in self._wanted:
+                try:
+                    await self._join_once(worker)
+                except ApplianceError as error:
+                    log.info("worker not reachable yet worker=%s error=%s", worker.id, error)
+                    await trio.sleep(REJOIN_S)
+                else:
+                    return
+        finally:
+            self._joining.discard(worker.id)
+
+    async def _join_once(self, worker: WorkerRecord) -> None:
+        card = await self._transport.connect(worker.id, worker.address)
+        missing = self._catalog.missing_files(card)
+        fetched = {digest: await self._transport.read_file(worker.id, digest) for digest in missing}
+        self._catalog.learn(card, fetched)
+        self._joined.add(worker.id)
+        if worker.id in self._wanted:
+            self._router.add(worker.id, card)

@@ -1,0 +1,1 @@
+"""End-to-end tests on the real executable (`--binary PATH`) or on `python -m appliance`."""

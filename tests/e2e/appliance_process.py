@@ -1,0 +1,165 @@
+"""Starts, observes and ends one appliance as a user would: by its command line, its ready line and its signals."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+START_S = 60.0  # generous: the machines that run this are slow and shared
+READY = re.compile(r"^ready: (?P<scheme>https?)://(?P<host>\S+):(?P<port>\d+)/v1 models=(?P<models>\S*) took=[\d.]+s$")
+
+
+def command(binary: str | None) -> list[str]:
+    """How the appliance is called in this run."""
+    return [binary] if binary else [sys.executable, "-m", "appliance"]
+
+
+class Appliance:
+    """One running appliance with a state dir of its own."""
+
+    def __init__(self, binary: str | None, state_dir: Path) -> None:
+        self.binary = binary
+        self.state_dir = state_dir
+        self.process: subprocess.Popen[str] | None = None
+        self.port = 0
+        self.models: list[str] = []
+        self.log = state_dir.with_suffix(".log")
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Nothing of the developer's environment but what a login gives."""
+        keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "VIRTUAL_ENV") if name in os.environ}
+        return keep | {"PYTHONPATH": "", "TMPDIR": str(self.state_dir.parent)}
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def start(self, *args: str, wait: bool = True) -> None:
+        argv = [*command(self.binary), "serve", "--port", "0", "--state-dir", str(self.state_dir), *args]
+        self.process = subprocess.Popen(
+            argv, env=self.env, stdout=subprocess.PIPE, stderr=self.log.open("ab"), text=True, start_new_session=True
+        )
+        if wait:
+            self.wait_ready()
+
+    def wait_ready(self) -> None:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        deadline = time.monotonic() + START_S
+        os.set_blocking(self.process.stdout.fileno(), False)
+        text = ""
+        while time.monotonic() < deadline:
+            text += self.process.stdout.read() or ""
+            for line in text.splitlines():
+                if match := READY.match(line):
+                    self.port, self.models = int(match["port"]), match["models"].split(",")
+                    return
+            if self.process.poll() is not None:
+                raise AssertionError(f"ended with {self.process.returncode} before it was ready: {self.tail()}")
+            time.sleep(0.02)
+        raise AssertionError(f"not ready after {START_S} s: {self.tail()}")
+
+    def cli(self, *args: str, check: bool = True, timeout: float = 60, input: str | None = None) -> str:
+        """Run a verb against this appliance and return its stdout."""
+        done = self.run(*args, timeout=timeout, input=input)
+        if check and done.returncode != 0:
+            raise AssertionError(f"{args} ended with {done.returncode}: {done.stderr}\n{self.tail()}")
+        return done.stdout
+
+    def run(self, *args: str, timeout: float = 60, input: str | None = None) -> subprocess.CompletedProcess[str]:
+        argv = [*command(self.binary), args[0], "--state-dir", str(self.state_dir), *args[1:]]
+        return subprocess.run(argv, env=self.env, capture_output=True, text=True, timeout=timeout, input=input)
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.cli("status", "--json"))
+        return found
+
+    def get(self, path: str) -> bytes:
+        with urllib.request.urlopen(self.url + path, timeout=10) as answer:
+            body: bytes = answer.read()
+            return body
+
+    def chat(self, model: str, text: str, **more: Any) -> dict[str, Any]:
+        body = {"model": model, "messages": [{"role": "user", "content": text}], "temperature": 0, **more}
+        request = urllib.request.Request(
+            self.url + "/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            found: dict[str, Any] = json.load(answer)
+            return found
+
+    def family(self) -> list[psutil.Process]:
+        """The process and all its descendants."""
+        try:
+            root = psutil.Process(self.pid)
+            return [root, *root.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def workers(self) -> list[psutil.Process]:
+        """Descendants that run the `worker` verb (in the one-file build: not their bootloaders)."""
+        return [p for p in self.family() if "worker" in _cmdline(p)]
+
+    def stop(self, signum: int = signal.SIGTERM, timeout: float = 45) -> int:
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signum)
+        code = self.process.wait(timeout)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        return code
+
+    def tail(self) -> str:
+        return self.log.read_text(errors="replace")[-3000:] if self.log.exists() else ""
+
+
+def _cmdline(process: psutil.Process) -> Sequence[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return ()
+
+
+@contextmanager
+def appliance(binary: str | None, state_dir: Path, *args: str, wait: bool = True) -> Iterator[Appliance]:
+    """A started appliance that is gone, with all its processes, when the block is left."""
+    one = Appliance(binary, state_dir)
+    one.start(*args, wait=wait)
+    try:
+        yield one
+    finally:
+        family = one.family()
+        try:
+            one.stop()
+        finally:
+            for process in family:
+                if process.is_running():
+                    process.kill()
+
+
+def eventually(check: Any, timeout: float = 20.0, every: float = 0.05) -> Any:
+    """The first true result of a check; fails with the last one after the deadline."""
+    deadline = time.monotonic() + timeout
+    while True:
+        result = check()
+        if result:
+            return result
+        if time.monotonic() > deadline:
+            raise AssertionError(f"still {result!r} after {timeout} s")
+        time.sleep(every)
