@@ -7,7 +7,7 @@ from pathlib import Path
 import openai
 import pytest
 
-from tests.e2e.appliance_process import Appliance, appliance
+from tests.e2e.appliance_process import Appliance, appliance, eventually
 from tests.e2e.test_first_steps import ANSWER, QUESTION
 
 
@@ -128,7 +128,7 @@ def test_wrong_requests_raise_the_matching_exception(client: openai.OpenAI, demo
         client.chat.completions.create(
             model=demo.models[0], messages=[{"role": "user", "content": "x"}], extra_body={"bogus": 1}
         )
-    with pytest.raises(openai.BadRequestError, match="8192|context"):
+    with pytest.raises(openai.BadRequestError, match="context"):
         client.completions.create(model=demo.models[0], prompt="word " * 20_000)
 
 
@@ -154,9 +154,11 @@ def test_keys_are_asked_for_and_revoked(binary: str | None, tmp_path: Path) -> N
 
         key = json.loads(secret)["key"]
         messages: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": "x"}]
-        with openai.OpenAI(base_url=one.url + "/v1", api_key="wrong", max_retries=0) as stranger:
-            with pytest.raises(openai.AuthenticationError):
-                stranger.chat.completions.create(model="m", messages=messages, max_tokens=2)
+        with (
+            openai.OpenAI(base_url=one.url + "/v1", api_key="wrong", max_retries=0) as stranger,
+            pytest.raises(openai.AuthenticationError),
+        ):
+            stranger.chat.completions.create(model="m", messages=messages, max_tokens=2)
         with openai.OpenAI(base_url=one.url + "/v1", api_key=key, max_retries=0) as friend:
             assert friend.chat.completions.create(model="m", messages=messages, max_tokens=2).usage
         assert key not in one.cli("keys", "list")
@@ -168,8 +170,8 @@ def test_a_model_that_cannot_start_is_a_503(binary: str | None, tmp_path: Path) 
     with appliance(binary, tmp_path / "state", "--engine", "mocker", "--hold-s", "1", "m") as one:
         one.cli("scale", "m", "--replicas", "0")
         with openai.OpenAI(base_url=one.url + "/v1", api_key="none", max_retries=0) as client:
+            eventually(lambda: one.status()["workers"] == [])
             with pytest.raises(openai.InternalServerError) as caught:
-                while True:  # the last worker may still take one request while it drains
-                    client.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}], max_tokens=1)
+                client.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}], max_tokens=1)
             assert caught.value.status_code == 503
             assert caught.value.response.headers["retry-after"]
