@@ -1,0 +1,72 @@
+# Everything a developer does here. Needs Python 3.11 or newer with pip, and make; the rest is set up on first use.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+LOCK := packaging/requirements
+STATE := $(CURDIR)/.state
+BINARY ?=
+ARGS ?=
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+MAKEFLAGS += --no-print-directory
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help venv serve test check binary e2e bench golden lock clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z0-9]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST) | expand -t 16
+
+venv: $(READY) ## build .venv from the lock file
+
+# The stamp holds the lock that was installed, so that switching branches back and forth costs nothing.
+$(READY): $(LOCK)/dev.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: needs Python 3.11 or newer, this is %s; try make PYTHON=python3.11" % sys.version.split()[0])'
+	@$(PYTHON) -m pip --version >/dev/null 2>&1 || { echo "error: $(PYTHON) has no pip" >&2; exit 1; }
+	@cmp -s $(LOCK)/dev.txt $@ || { \
+	  echo "setting up $(VENV) (once; takes a minute)" && \
+	  $(PYTHON) -m venv --without-pip $(VENV) && \
+	  $(PYTHON) -m pip --python $(BIN)/python install --quiet --require-hashes -r $(LOCK)/dev.txt && \
+	  $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e . ; }
+	@cp $(LOCK)/dev.txt $@
+
+# State, sockets and temporary files stay in .state, whatever the environment says.
+serve: $(READY) ## run the appliance here: make serve ARGS="model.gguf --port 9000"
+	@mkdir -p $(STATE)/tmp
+	@exec env -u STATE_DIRECTORY -u RUNTIME_DIRECTORY -u XDG_RUNTIME_DIR TMPDIR=$(STATE)/tmp \
+	  $(BIN)/dynamo-appliance serve --state-dir $(STATE) $(ARGS)
+
+test: $(READY) ## run all tests
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+check: $(READY) ## format, lint, types, import contracts, architecture
+	@$(BIN)/ruff format --check --quiet . || { echo "error: run $(BIN)/ruff format" >&2; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/python -m pytest -q tests/test_architecture.py tests/test_docs.py
+
+binary: $(READY) ## build out/dist/dynamo-appliance
+	@$(BIN)/pyinstaller --noconfirm --log-level ERROR --workpath out/work --distpath out/dist build/dynamo-appliance.spec
+	@build/smoke.sh out/dist/dynamo-appliance
+
+e2e: $(READY) ## end-to-end tests, on the executable with BINARY=out/dist/dynamo-appliance
+	@$(BIN)/python -m pytest -q tests/e2e $(if $(BINARY),--binary $(abspath $(BINARY))) $(ARGS)
+
+bench: $(READY) ## measure size, start-up and verbs
+	@$(BIN)/python -m tests.bench $(if $(BINARY),--binary $(abspath $(BINARY))) $(ARGS)
+
+golden: $(READY) ## write the expected outputs of the golden tests anew
+	@$(BIN)/python -m pytest -q tests/golden --regenerate $(ARGS)
+
+PIP_COMPILE = out/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
+  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+
+lock: ## resolve the dependencies anew (ARGS=--upgrade for newer ones)
+	@test -x out/lock/bin/pip-compile || { $(PYTHON) -m venv out/lock && out/lock/bin/pip install --quiet pip-tools; }
+	@$(PIP_COMPILE) $(ARGS) --output-file $(LOCK)/runtime.txt pyproject.toml
+	@$(PIP_COMPILE) $(ARGS) --extra dev --build-deps-for editable --constraint $(LOCK)/runtime.txt --output-file $(LOCK)/dev.txt pyproject.toml
+
+clean: ## remove what was built, except .venv and .state
+	@rm -rf out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find appliance tests build -name __pycache__ -type d -prune -exec rm -rf {} +
