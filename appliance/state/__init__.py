@@ -1,0 +1,1 @@
+"""The state store: objects with versions, a ledger of events and watches, in SQLite or in memory."""
