@@ -32,12 +32,16 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     """None: as many as the context leaves room for."""
     min_tokens: int = 0
     stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    """Completions: integers given among the stop strings."""
     include_stop: bool = False
     ignore_eos: bool = False
     skip_special_tokens: bool = True
     guided: Guided | None = None
     logprobs: int | None = None
     """None: none; k: the chosen token's and the k likeliest ones'."""
+    tokens_as_ids: bool = False
+    """Log-probabilities name tokens `token_id:<id>` instead of by their text."""
     echo: bool = False
     stream: bool = False
     include_usage: bool = False

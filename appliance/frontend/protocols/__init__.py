@@ -1,0 +1,1 @@
+"""Public protocols: request bodies in, response bodies and stream events out. No sockets, no waiting."""

@@ -1,0 +1,1 @@
+"""The OpenAI protocol family: chat completions, completions, embeddings, model lists and errors."""

@@ -1,0 +1,18 @@
+"""The body of `POST /v1/embeddings` as types."""
+
+from typing import Literal
+
+import msgspec
+
+from appliance.frontend.protocols.openai.extensions import Nvext, TokenId
+
+
+class EmbeddingBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """An embedding request as the client wrote it. Which input arrays are allowed is checked in `validate`."""
+
+    model: str
+    input: str | list[str | TokenId | list[TokenId]]
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: int | None = None
+    user: str | None = None
+    nvext: Nvext | None = None

@@ -1,0 +1,92 @@
+"""Request members beyond OpenAI's own: sampling and guided-decoding extras at top level, and `nvext`."""
+
+from typing import Annotated, Any
+
+import msgspec
+
+TokenId = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+Unsigned64 = Annotated[int, msgspec.Meta(ge=0)]  # msgspec takes no bound above 63 bits
+Signed32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+
+ABSENT = msgspec.Raw(b"")
+"""A raw member that the body does not have."""
+
+
+class RouterHints(msgspec.Struct, kw_only=True):
+    """`nvext.router`: latency targets, in milliseconds."""
+
+    ttft_target: float | None = None
+    itl_target: float | None = None
+
+
+class AgentHints(msgspec.Struct, kw_only=True):
+    """`nvext.agent_hints`: what the caller knows of its own traffic."""
+
+    priority: Signed32 | None = None
+    osl: TokenId | None = None
+    speculative_prefill: bool | None = None
+
+
+class Nvext(msgspec.Struct, kw_only=True):
+    """`nvext`. Unknown members are ignored, wrong types are refused; instance pins and hints may have no effect."""
+
+    greed_sampling: bool | None = None
+    use_raw_prompt: bool | None = None
+    annotations: list[str] | None = None
+    backend_instance_id: Unsigned64 | None = None
+    token_data: list[TokenId] | None = None
+    max_thinking_tokens: TokenId | None = None
+    extra_fields: list[str] | None = None
+    prefill_worker_id: Unsigned64 | None = None
+    decode_worker_id: Unsigned64 | None = None
+    dp_rank: TokenId | None = None
+    prefill_dp_rank: TokenId | None = None
+    request_timestamp_ms: float | None = None
+    router: RouterHints | None = None
+    agent_hints: AgentHints | None = None
+    agent_context: dict[str, Any] | None = None
+    session_control: dict[str, Any] | None = None
+
+
+NO_NVEXT = Nvext()
+
+
+class StreamOptions(msgspec.Struct, kw_only=True):
+    """`stream_options`: which usage a stream carries."""
+
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+class GenerationFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Members that chat and completions share: OpenAI's sampling fields and the extras."""
+
+    model: str
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: int | None = None
+    seed: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    logit_bias: dict[int, float] | None = None
+    max_tokens: int | None = None
+    user: str | None = None
+    metadata: dict[str, Any] | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    min_tokens: int | None = None
+    ignore_eos: bool | None = None
+    include_stop_str_in_output: bool | None = None
+    skip_special_tokens: bool | None = None
+    guided_json: msgspec.Raw = ABSENT
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
+    guided_decoding_backend: str | None = None
+    guided_whitespace_pattern: str | None = None
+    return_tokens_as_token_ids: bool | None = None
+    nvext: Nvext | None = None

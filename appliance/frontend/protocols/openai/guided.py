@@ -1,0 +1,56 @@
+"""The constraint on an answer's text that a body asks for, by `guided_*` members or by `response_format`."""
+
+import msgspec
+
+from appliance.core.errors import InvalidRequest
+from appliance.core.requests import Guided
+from appliance.frontend.protocols.openai.chat_schema import ChatBody, ResponseFormat
+from appliance.frontend.protocols.openai.extensions import GenerationFields
+
+ANY_OBJECT = Guided(json_schema='{"type":"object"}')
+
+
+def read_guided(body: GenerationFields) -> Guided | None:
+    """The one constraint of a body, or None. Raises `InvalidRequest` when there are several or a bad one."""
+    asked: dict[str, Guided] = {}
+    if body.guided_json:
+        asked["guided_json"] = Guided(json_schema=_schema_text(body.guided_json, "guided_json"))
+    if body.guided_regex:
+        asked["guided_regex"] = Guided(regex=body.guided_regex)
+    if body.guided_grammar:
+        asked["guided_grammar"] = Guided(grammar=body.guided_grammar)
+    if body.guided_choice is not None:
+        asked["guided_choice"] = Guided(choice=_choices(body.guided_choice))
+    if isinstance(body, ChatBody) and body.response_format is not None and body.response_format.type != "text":
+        asked["response_format"] = _from_format(body.response_format)
+    if len(asked) > 1:
+        names = list(asked)
+        raise InvalidRequest(f"only one constraint on the output is possible, not {', '.join(names)}", param=names[1])
+    return next(iter(asked.values()), None)
+
+
+def _from_format(wanted: ResponseFormat) -> Guided:
+    if wanted.type == "json_object":
+        return ANY_OBJECT
+    if wanted.json_schema is None:
+        raise InvalidRequest("response_format.json_schema is required", param="response_format.json_schema")
+    if not wanted.json_schema.schema:
+        return ANY_OBJECT
+    return Guided(json_schema=_schema_text(wanted.json_schema.schema, "response_format.json_schema.schema"))
+
+
+def _schema_text(raw: msgspec.Raw, param: str) -> str:
+    """A schema as JSON text: given as an object, or as a string that holds one."""
+    schema = msgspec.json.decode(raw)
+    text = schema if isinstance(schema, str) else bytes(raw).decode()
+    try:
+        msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidRequest(f"{param} must be a JSON schema object", param=param) from error
+    return text
+
+
+def _choices(choices: list[str]) -> tuple[str, ...]:
+    if not choices or not all(choices):
+        raise InvalidRequest("guided_choice must be a list of non-empty strings", param="guided_choice")
+    return tuple(choices)
