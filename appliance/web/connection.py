@@ -1,0 +1,282 @@
+"""One client connection: reads requests and has them answered one after the other.
+
+One task for its whole life. Hang-ups and room to send are reported by the watcher, deadlines by the listener's tick, so
+a request costs one wait, one receive and one send. While a handler runs nothing is read: requests that a client sends
+ahead stay with the kernel, but for those that came in one read.
+"""
+
+import socket
+import ssl
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from math import inf
+from typing import Protocol
+
+import trio
+
+from appliance.core.errors import ApplianceError
+from appliance.core.settings import HttpSettings
+from appliance.web.errors import ClientStalled, Rendered, RequestTimeout
+from appliance.web.exchange import Exchange
+from appliance.web.heads import CONTINUE
+from appliance.web.limits import HttpLimits
+from appliance.web.outbox import Outbox
+from appliance.web.parser import Phase, RequestParser
+from appliance.web.request import HttpRequest
+from appliance.web.tls import TlsCodec
+from appliance.web.watcher import SocketWatcher
+
+RECEIVE_BYTES = 64 * 1024
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER 0: unsent bytes are dropped, the client sees a reset
+_YIELD_EVERY = 16  # requests of one read that may be answered before other tasks get a turn
+
+
+class Host(Protocol):
+    """What a connection needs of its listener."""
+
+    settings: HttpSettings
+    limits: HttpLimits
+    watcher: SocketWatcher
+    date_line: bytes
+    draining: bool
+    render: Callable[[ApplianceError, str], Rendered]
+
+    async def answer(self, exchange: Exchange) -> None:
+        """Run the handler and see to some answer; raises only `trio.Cancelled`."""
+
+
+class Connection:
+    """Owns an accepted, non-blocking socket; closes it when `run` ends."""
+
+    __slots__ = (
+        "_exchange",
+        "_fd",
+        "_host",
+        "_hung_up",
+        "_parser",
+        "_raw",
+        "_read_deadline",
+        "_reading",
+        "_scope",
+        "_sock",
+        "_tls",
+        "outbox",
+    )
+
+    def __init__(self, host: Host, sock: socket.socket, peer: str, tls: TlsCodec | None) -> None:
+        settings = host.settings
+        self._host = host
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._tls = tls
+        self._parser = RequestParser(peer, host.limits, int(settings.body_limit_mb * 1e6))
+        self._scope = trio.CancelScope()
+        self.outbox = Outbox(
+            sock,
+            tls,
+            host.watcher,
+            self._scope,
+            limit_bytes=settings.send_buffer_bytes,
+            stall_s=settings.send_stall_s,
+        )
+        self._exchange: Exchange | None = None
+        self._reading = Phase.IDLE  # what the last wait was for
+        self._read_deadline = inf
+        self._hung_up = False
+        self._raw = False
+
+    async def run(self) -> None:
+        """Serve until either side ends the connection. Cancelling closes it at once, hard if an answer is under way."""
+        self._host.watcher.add(self._fd, self)
+        try:
+            with self._scope:
+                if self._tls is None or await self._shake_hands(self._tls):
+                    await self._serve()
+        except (OSError, ssl.SSLError, ClientStalled):
+            pass  # the client is gone or broke the TLS rules: there is no one to tell
+        finally:
+            self._close()
+
+    # What the watcher and the listener call.
+
+    def on_writable(self) -> None:
+        """The kernel takes bytes again."""
+        self.outbox.on_writable()
+
+    def on_hangup(self, *, gone: bool) -> None:
+        """The client closed its sending side, or (`gone`) the whole connection.
+
+        A closed sending side nearly always means that the client has gone, and an engine must not go on for it. Those
+        few that close it after the request and still read (`nc -N`) get their answer if it starts soon.
+        """
+        self._hung_up = True
+        if self._exchange is None or (self._raw and not gone):
+            return  # the reading side sees it by itself
+        if gone or self._exchange.started:
+            self.outbox.break_off()
+        else:
+            self._scope.deadline = min(self._scope.deadline, trio.current_time() + self._host.limits.half_close_s)
+
+    def check_deadlines(self, now: float) -> None:
+        """Cut the client off if it is too slow in sending or in taking."""
+        if now >= self.outbox.deadline:
+            self.outbox.break_off()
+        elif now >= self._read_deadline:
+            if self._parser.phase is not Phase.IDLE and not self._parser.error:
+                self._send_error(RequestTimeout("cannot take the request: it arrived too slowly"))
+            self._scope.cancel()
+
+    def close_if_idle(self) -> None:
+        """Close now unless a request is arriving or running; that one's answer will say that it is the last."""
+        if self._reading is Phase.IDLE and self._parser.phase is Phase.IDLE and self._exchange is None:
+            self._scope.cancel()
+
+    # Reading.
+
+    async def _serve(self) -> None:
+        parser = self._parser
+        data = self._receive() if self._tls is None else None  # of a new connection, mostly there already
+        while True:
+            while data is None:
+                self._set_read_deadline()
+                await trio.lowlevel.wait_readable(self._fd)
+                data = self._receive()
+            if not data or self._scope.cancel_called:
+                return
+            parser.feed(data)
+            data = None
+            if parser.requests and not await self._answer_all():
+                return
+            if parser.error is not None:
+                await self._refuse(parser.error)
+                return
+            if self._host.draining and parser.phase is Phase.IDLE:
+                return
+            if parser.wants_continue:
+                parser.wants_continue = False
+                self.outbox.send(CONTINUE)
+
+    def _receive(self) -> bytes | None:
+        """Plain bytes; empty at the end; None when there are none yet."""
+        try:
+            data = self._sock.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return None
+        if self._tls is None or not data:
+            return data
+        plain = self._tls.decrypt(data)
+        self.outbox.send_raw(self._tls.outgoing())
+        return plain or (b"" if self._tls.ended else None)
+
+    def _set_read_deadline(self) -> None:
+        """Each idle wait has its own deadline, a head has one, a body's moves on with its bytes."""
+        limits, now, phase = self._host.limits, trio.current_time(), self._parser.phase
+        if phase is Phase.IDLE:
+            self._read_deadline = now + self._host.settings.idle_s
+        elif phase is not self._reading:
+            self._read_deadline = now + (limits.head_s if phase is Phase.HEAD else limits.body_s)
+        elif phase is Phase.BODY:
+            earned = self._parser.take_body_progress() / limits.body_bytes_per_s
+            self._read_deadline = min(self._read_deadline + earned, now + limits.body_s)
+        self._reading = phase
+
+    async def _shake_hands(self, tls: TlsCodec) -> bool:
+        self._read_deadline = trio.current_time() + self._host.limits.head_s
+        while True:
+            await trio.lowlevel.wait_readable(self._fd)
+            data = self._sock.recv(RECEIVE_BYTES)
+            if not data:
+                return False
+            try:
+                done = tls.shake_hands(data)
+            finally:
+                self.outbox.send_raw(tls.outgoing())  # the alert too, when it failed
+            if done:
+                return True
+
+    # Answering.
+
+    async def _answer_all(self) -> bool:
+        """Answer the requests that have arrived, in order. False: the connection is at its end."""
+        parser = self._parser
+        self._read_deadline = inf
+        self._reading = Phase.IDLE
+        served = 0
+        while parser.requests:
+            request = parser.requests.popleft()
+            if not await self._answer(request):
+                return False
+            if request.upgrade:
+                parser.resume()  # no other protocol was spoken: what follows is HTTP
+            served += 1
+            if served % _YIELD_EVERY == 0:
+                await trio.lowlevel.checkpoint()
+        return True
+
+    async def _answer(self, request: HttpRequest) -> bool:
+        host, outbox = self._host, self.outbox
+        keep_alive = request.keep_alive and not host.draining
+        exchange = Exchange(self, outbox, request, date_line=host.date_line, keep_alive=keep_alive)
+        self._exchange = exchange
+        if self._hung_up:
+            self.on_hangup(gone=False)
+        await host.answer(exchange)
+        if outbox.pending:
+            await outbox.drained()
+        self._exchange = None
+        return exchange.keep_alive and not outbox.broken
+
+    def _send_error(self, error: ApplianceError) -> None:
+        """Answer what is no whole request, as the last thing on this connection."""
+        status, body, headers = self._host.render(error, "")
+        request = HttpRequest("GET", "", keep_alive=False)
+        exchange = Exchange(self, self.outbox, request, date_line=self._host.date_line, keep_alive=False)
+        exchange.respond(status, body, headers=headers)
+
+    async def _refuse(self, error: ApplianceError) -> None:
+        """Answer, then read and drop for a while: closing on unread bytes would reset the answer away."""
+        self._send_error(error)
+        await self.outbox.drained()
+        self._sock.shutdown(socket.SHUT_WR)
+        self._read_deadline = trio.current_time() + self._host.limits.linger_s
+        while True:
+            await trio.lowlevel.wait_readable(self._fd)
+            if not self._sock.recv(RECEIVE_BYTES):
+                return
+
+    # Another protocol.
+
+    def take_over(self) -> None:
+        """From now on the handler reads the connection itself, through `receive`."""
+        self._raw = True
+
+    async def receive(self) -> bytes:
+        """The next bytes of the other protocol; empty at the end. Cancelling loses nothing.
+
+        No deadline: the protocol on top has its own idea of silence, and a lost client is reported by the kernel.
+        """
+        if self._parser.rest:
+            data, self._parser.rest = self._parser.rest, b""
+            return data
+        while True:
+            await trio.lowlevel.wait_readable(self._fd)
+            try:
+                received = self._receive()
+            except OSError:
+                return b""
+            if received is not None:
+                return received
+
+    def _close(self) -> None:
+        """Close the socket; hard when an answer was cut short, so that no client takes it for whole."""
+        self._host.watcher.forget(self._fd)
+        exchange, self._exchange = self._exchange, None
+        cut_short = self.outbox.broken or (exchange is not None and (not exchange.finished or self.outbox.pending > 0))
+        self.outbox.close()
+        with suppress(OSError):
+            if cut_short:
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            elif self._tls is not None:
+                self._sock.send(self._tls.goodbye())
+        self._sock.close()
