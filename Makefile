@@ -53,8 +53,8 @@ binary: $(READY) ## build out/dist/dynamo-appliance
 e2e: $(READY) ## end-to-end tests, on the executable with BINARY=out/dist/dynamo-appliance
 	@$(BIN)/python -m pytest -q tests/e2e $(if $(BINARY),--binary $(abspath $(BINARY))) $(ARGS)
 
-bench: $(READY) ## measure size, start-up and verbs
-	@$(BIN)/python -m tests.bench $(if $(BINARY),--binary $(abspath $(BINARY))) $(ARGS)
+bench: $(READY) ## measure the request path
+	@$(BIN)/python -m tests.bench.frontend $(if $(BINARY),--binary $(abspath $(BINARY))) $(ARGS)
 
 golden: $(READY) ## write the expected outputs of the golden tests anew
 	@$(BIN)/python -m pytest -q tests/golden --regenerate $(ARGS)

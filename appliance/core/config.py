@@ -1,0 +1,181 @@
+"""Where settings come from: defaults, a TOML file, the environment, flags. The only reader of `os.environ`."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from appliance.core.errors import UsageError
+from appliance.core.setting_keys import KEYS, check_value, parse_text, unknown_key
+from appliance.core.settings import Settings
+
+PREFIX = "APPLIANCE_"
+BUS_SOCKET = "APPLIANCE_BUS_SOCKET"
+LINK_SOCKET = "APPLIANCE_LINK_SOCKET"
+WORKER_ID = "APPLIANCE_WORKER_ID"
+PARENT_PID = "APPLIANCE_PARENT_PID"
+LISTEN_FDS = "APPLIANCE_LISTEN_FDS"
+STATE_DIR = "APPLIANCE_STATE_DIR"
+CONFIG_FILE = "APPLIANCE_CONFIG"
+
+CHILD_VARIABLES = frozenset({BUS_SOCKET, LINK_SOCKET, WORKER_ID, PARENT_PID, LISTEN_FDS})
+"""Set by the supervisor for its children, never by users."""
+PLACES = frozenset({STATE_DIR, CONFIG_FILE})
+"""Twins of `--state-dir` and `--config`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """Settings, and how they came about."""
+
+    settings: Settings
+    sources: dict[str, str]
+    """Per key: `default`, `file PATH`, `environment NAME` or `flag`."""
+    warnings: list[str]
+    """What was ignored, one line each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChildEnvironment:
+    """What the supervisor tells a child through its environment; all empty in a process that a user started."""
+
+    bus_socket: Path | None = None
+    link_socket: Path | None = None
+    worker_id: str | None = None
+    parent_pid: int | None = None
+    listen_fds: tuple[int, ...] = ()
+    """Descriptors of inherited listening sockets."""
+
+    def variables(self) -> dict[str, str]:
+        """The same as environment variables, for the child to read."""
+        found = {
+            BUS_SOCKET: self.bus_socket,
+            LINK_SOCKET: self.link_socket,
+            WORKER_ID: self.worker_id,
+            PARENT_PID: self.parent_pid,
+            LISTEN_FDS: ",".join(map(str, self.listen_fds)) or None,
+        }
+        return {name: str(value) for name, value in found.items() if value is not None}
+
+
+def environment() -> dict[str, str]:
+    """A copy of this process's environment."""
+    return dict(os.environ)
+
+
+def read_child_environment(environ: Mapping[str, str]) -> ChildEnvironment:
+    """What the supervisor said. Raises `UsageError` for a number that is none."""
+    bus, link = environ.get(BUS_SOCKET), environ.get(LINK_SOCKET)
+    try:
+        parent = environ.get(PARENT_PID)
+        return ChildEnvironment(
+            bus_socket=Path(bus) if bus else None,
+            link_socket=Path(link) if link else None,
+            worker_id=environ.get(WORKER_ID) or None,
+            parent_pid=int(parent) if parent else None,
+            listen_fds=tuple(int(fd) for fd in environ.get(LISTEN_FDS, "").split(",") if fd),
+        )
+    except ValueError:
+        raise UsageError(f"cannot read {PARENT_PID} and {LISTEN_FDS}: not numbers") from None
+
+
+def without_child_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """An environment that a new, independent appliance may be started with."""
+    return {name: value for name, value in environ.items() if name not in CHILD_VARIABLES}
+
+
+def settings_environment(settings: Settings) -> dict[str, str]:
+    """All settings as `APPLIANCE_*` variables: a child that reads them gets the same, whatever else it inherits."""
+    values = {}
+    for key in KEYS.values():
+        value = getattr(getattr(settings, key.group), key.name)
+        values[key.environment[-1]] = (
+            "" if value is None else ",".join(value) if isinstance(value, tuple) else str(value)
+        )
+    return values
+
+
+def load_settings(*, config_file: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> Loaded:
+    """Settings from all sources; a later source wins key by key.
+
+    `flags` maps keys (`http.port`) to texts or values; None means that the flag was not given. Raises `UsageError` for
+    an unreadable file, an unknown key in file or flags, and a value that cannot be used, naming key and source.
+    """
+    values: dict[str, Any] = {}
+    sources = dict.fromkeys(KEYS, "default")
+    if config_file is not None:
+        for key, value in _read_file(config_file).items():
+            values[key], sources[key] = value, f"file {config_file}"
+    for key, (name, value) in _read_environment(environ).items():
+        values[key], sources[key] = value, f"environment {name}"
+    for key, value in _read_flags(flags).items():
+        values[key], sources[key] = value, "flag"
+    settings = _build(values)
+    _check_together(settings)
+    return Loaded(settings=settings, sources=sources, warnings=_unknown_variables(environ))
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            tables = tomllib.load(file)
+    except OSError as error:
+        raise UsageError(f"cannot read the settings file {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the settings file {path}: {error}") from None
+    found = {}
+    groups = sorted({key.group for key in KEYS.values()})
+    for group, table in tables.items():
+        if not isinstance(table, dict) or group not in groups:
+            raise unknown_key(group, groups if isinstance(table, dict) else KEYS, f"file {path}")
+        for name, value in table.items():
+            key = f"{group}.{name}"
+            if key not in KEYS:
+                raise unknown_key(key, KEYS, f"file {path}")
+            found[key] = check_value(KEYS[key], value, f"file {path}")
+    return found
+
+
+def _read_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
+    found = {}
+    for key in KEYS.values():
+        for name in key.environment:
+            if name in environ:
+                found[key.key] = (name, parse_text(key, environ[name], f"environment {name}"))
+    return found
+
+
+def _read_flags(flags: Mapping[str, object]) -> dict[str, Any]:
+    found = {}
+    for key, value in flags.items():
+        if key not in KEYS:
+            raise unknown_key(key, KEYS, "flag")
+        if isinstance(value, str):
+            found[key] = parse_text(KEYS[key], value, "flag")
+        elif value is not None:
+            found[key] = check_value(KEYS[key], value, "flag")
+    return found
+
+
+def _build(values: Mapping[str, Any]) -> Settings:
+    groups = {}
+    for group in fields(Settings):
+        own = {k.partition(".")[2]: v for k, v in values.items() if k.startswith(group.name + ".")}
+        groups[group.name] = replace(getattr(Settings(), group.name), **own)
+    return Settings(**groups)
+
+
+def _check_together(settings: Settings) -> None:
+    if (settings.http.tls_cert_path is None) != (settings.http.tls_key_path is None):
+        raise UsageError("http.tls_cert_path and http.tls_key_path must be set together", param="http.tls_cert_path")
+
+
+def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    known = {name for key in KEYS.values() for name in key.environment} | CHILD_VARIABLES | PLACES
+    return [
+        f"ignoring the unknown environment variable {name}"
+        for name in sorted(environ)
+        if name.startswith(PREFIX) and name not in known
+    ]

@@ -1,0 +1,161 @@
+"""Every setting as a key `group.name`: type, default, environment names, allowed values, and how text becomes a value."""
+
+import dataclasses
+import difflib
+import math
+import types
+from collections.abc import Iterable, Sequence
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from appliance.core.errors import UsageError
+from appliance.core.settings import Settings
+
+UPSTREAM = {
+    "http.host": "DYN_HTTP_HOST",
+    "http.port": "DYN_HTTP_PORT",
+    "http.body_limit_mb": "DYN_HTTP_BODY_LIMIT_MB",
+    "http.tls_cert_path": "DYN_TLS_CERT_PATH",
+    "http.tls_key_path": "DYN_TLS_KEY_PATH",
+    "http.enable_anthropic_api": "DYN_ENABLE_ANTHROPIC_API",
+    "drain.request_s": "DYN_HTTP_GRACEFUL_SHUTDOWN_TIMEOUT_SECS",
+    "requests.migration_limit": "DYN_MIGRATION_LIMIT",
+    "router.mode": "DYN_ROUTER_MODE",
+}
+"""Names under which Dynamo's own components read the same setting."""
+
+CHOICES = {
+    "router.mode": ("round-robin", "random", "least-loaded"),
+    "log.format": ("text", "jsonl"),
+    "log.level": ("debug", "info", "warning", "error"),
+}
+
+RANGES = {
+    "http.port": (0, 65535),
+    "http.body_limit_mb": (0.001, 100_000),
+    "http.frontend_processes": (1, 256),
+    "http.send_buffer_bytes": (4096, 1 << 40),
+    "supervision.backoff_factor": (1, 100),
+    "supervision.backoff_jitter": (0, 1),
+}
+NOT_NEGATIVE = (0, math.inf)  # times, counts and sizes: what holds for every other number
+
+TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SettingKey:
+    """One setting."""
+
+    group: str
+    name: str
+    type: Any
+    """The annotation: `str`, `int`, `float`, `bool`, `str | None` or `tuple[str, ...]`."""
+    default: Any
+
+    @property
+    def key(self) -> str:
+        return f"{self.group}.{self.name}"
+
+    @property
+    def environment(self) -> tuple[str, ...]:
+        """Environment names; a later one wins."""
+        ours = f"APPLIANCE_{self.group}_{self.name}".upper()
+        return (UPSTREAM[self.key], ours) if self.key in UPSTREAM else (ours,)
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """Allowed values; empty when any value of the type will do."""
+        return CHOICES.get(self.key, ())
+
+
+def _keys() -> dict[str, SettingKey]:
+    found = {}
+    for group in dataclasses.fields(Settings):
+        defaults = getattr(Settings(), group.name)
+        for name, annotation in get_type_hints(type(defaults)).items():
+            key = SettingKey(group=group.name, name=name, type=annotation, default=getattr(defaults, name))
+            found[key.key] = key
+    return found
+
+
+KEYS: dict[str, SettingKey] = _keys()
+"""All settings by key, in the order of `core/settings.py`."""
+
+
+def parse_text(key: SettingKey, text: str, origin: str) -> Any:
+    """The value that an environment variable or a flag holds as text. Raises `UsageError` naming key and origin."""
+    if _is_list(key):
+        return check_value(key, [part for part in (p.strip() for p in text.split(",")) if part], origin)
+    if key.type is bool:
+        if text.lower() in TRUE + FALSE:
+            return text.lower() in TRUE
+        raise _unusable(key, text, origin, "must be true or false")
+    if key.type in (int, float):
+        try:
+            return check_value(key, key.type(text), origin)
+        except ValueError:
+            raise _unusable(key, text, origin, _number_rule(key)) from None
+    return check_value(key, text, origin)
+
+
+def check_value(key: SettingKey, value: Any, origin: str) -> Any:
+    """A value of the right type within its limits, lists as tuples. Raises `UsageError` naming key and origin."""
+    if _is_list(key):
+        if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(v, str) for v in value):
+            raise _unusable(key, value, origin, "must be a list of texts")
+        return tuple(value)
+    if key.type is bool:
+        if not isinstance(value, bool):
+            raise _unusable(key, value, origin, "must be true or false")
+        return value
+    if key.type in (int, float):
+        return _check_number(key, value, origin)
+    if value is None and _is_optional(key):
+        return None
+    if not isinstance(value, str):
+        raise _unusable(key, value, origin, "must be a text")
+    if not value:
+        if _is_optional(key):
+            return None
+        raise _unusable(key, value, origin, "must not be empty")
+    if key.choices and value not in key.choices:
+        raise _unusable(key, value, origin, f"must be one of {', '.join(key.choices)}")
+    return value
+
+
+def unknown_key(key: str, known: Iterable[str], origin: str) -> UsageError:
+    """The error for a key that does not exist; names the nearest one that does."""
+    near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
+    hint = f", did you mean {near[0]!r}?" if near else ""
+    return UsageError(f"unknown setting {key!r} ({origin}){hint}", param=key)
+
+
+def _check_number(key: SettingKey, value: Any, origin: str) -> int | float:
+    allowed = (int, float) if key.type is float else (int,)
+    low, high = RANGES.get(key.key, NOT_NEGATIVE)
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, allowed)
+        or not math.isfinite(value)
+        or not low <= value <= high
+    ):
+        raise _unusable(key, value, origin, _number_rule(key))
+    return float(value) if key.type is float else int(value)
+
+
+def _number_rule(key: SettingKey) -> str:
+    low, high = RANGES.get(key.key, NOT_NEGATIVE)
+    noun = "a whole number" if key.type is int else "a number"
+    return f"must be {noun} of at least {low}" if high == math.inf else f"must be {noun} from {low} to {high}"
+
+
+def _unusable(key: SettingKey, value: object, origin: str, rule: str) -> UsageError:
+    return UsageError(f"cannot use {value!r} for {key.key} ({origin}): {rule}", param=key.key)
+
+
+def _is_list(key: SettingKey) -> bool:
+    return get_origin(key.type) is tuple
+
+
+def _is_optional(key: SettingKey) -> bool:
+    return get_origin(key.type) in (Union, types.UnionType) and type(None) in get_args(key.type)

@@ -1,0 +1,74 @@
+"""What the command line hands to a role: parsed, checked values; a role reads no flags and no environment itself."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from appliance.core.config import ChildEnvironment
+from appliance.core.paths import Paths
+from appliance.core.requests import Task
+from appliance.core.settings import LogSettings, Settings
+
+ENGINES = ("auto", "llamacpp", "mocker")
+"""What `--engine` may be; `auto` looks at the model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerWish:
+    """The worker flags of `serve`: they hold for each model it was given."""
+
+    engine: str = "auto"
+    engine_args: dict[str, str] = field(default_factory=dict)
+    replicas: int = 1
+    served_model_name: str | None = None
+    """None: named after the file or folder. Never set together with several models."""
+    context_length: int | None = None
+    """None: the model's own, bounded by memory."""
+    task: Task | None = None
+    """None: what the model is made for."""
+    tool_call_parser: str | None = None
+    reasoning_parser: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeOptions:
+    """One run of `serve`."""
+
+    settings: Settings
+    paths: Paths
+    models: tuple[str, ...] = ()
+    """As typed: a path (made absolute when it exists) or a name. Empty: what is stored, or the demo model."""
+    wish: WorkerWish = field(default_factory=WorkerWish)
+    graph_files: tuple[Path, ...] = ()
+    """Manifests to apply before anything is started."""
+    ready_fd: int | None = None
+    """Gets the ready line too, then is closed."""
+    warnings: tuple[str, ...] = ()
+    """What was odd about the settings, one line each, to be logged."""
+    debug: bool = False
+    """Let tracebacks through."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerOptions:
+    """One worker process: one engine, one model."""
+
+    child: ChildEnvironment
+    model: str
+    engine: str = "auto"
+    engine_args: dict[str, str] = field(default_factory=dict)
+    served_model_name: str | None = None
+    context_length: int | None = None
+    task: Task | None = None
+    tool_call_parser: str | None = None
+    reasoning_parser: str | None = None
+    log: LogSettings = field(default_factory=LogSettings)
+    debug: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontendOptions:
+    """One front-end process. Its settings of the moment come over the bus; these hold until then."""
+
+    child: ChildEnvironment
+    settings: Settings = field(default_factory=Settings)
+    debug: bool = False
