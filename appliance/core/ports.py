@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import trio
 
@@ -69,6 +69,7 @@ class Engine(Protocol):
         """End every stream and free the model. Safe to call twice, in any state; runs under the caller's deadline."""
 
 
+@runtime_checkable
 class FileSource(Protocol):
     """Optional ability of an engine: the files that its card names."""
 
@@ -76,6 +77,7 @@ class FileSource(Protocol):
         """The bytes behind a digest of the card. Raises `NotFound`."""
 
 
+@runtime_checkable
 class TokenizeSource(Protocol):
     """Optional ability of an engine: its own tokenizer, for kinds that the front end cannot build."""
 

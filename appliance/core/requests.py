@@ -1,6 +1,6 @@
 """What travels between a front end and an engine: a request of token ids in, chunks of token ids out."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -54,7 +54,7 @@ class EngineRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tru
     model: ModelName
     token_ids: list[int] = []
     """The prompt. Empty when the card says `io: text`; then `messages` or `text` holds it."""
-    messages: msgspec.Raw | None = None
+    messages: list[dict[str, Any]] | None = None
     text: str | None = None
     task: Task = "generate"
     sampling: Sampling = Sampling()

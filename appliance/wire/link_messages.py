@@ -40,7 +40,10 @@ class Step(msgspec.Struct, tag=4, array_like=True, gc=False):
 
 
 class Failed(msgspec.Struct, tag=5, array_like=True, frozen=True):
-    """A stream ended without a last chunk. `code` is an error class's code, `message` one line that users may see."""
+    """A stream ended without a last chunk, or a call cannot be answered (streams and calls share their numbers).
+
+    `code` is an error class's code, `message` one line that users may see.
+    """
 
     stream: int
     code: str

@@ -1,0 +1,1 @@
+"""Links between front ends and workers, and the bus between the supervisor and its children."""

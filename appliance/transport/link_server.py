@@ -1,0 +1,82 @@
+"""The worker's side of the transport: a listener, one `WorkerLink` per front end, and draining them."""
+
+import logging
+from pathlib import Path
+
+import trio
+
+from appliance.core.identity import WorkerId
+from appliance.core.ports import Engine, FileSource
+from appliance.core.requests import ModelCard
+from appliance.transport.limits import LinkLimits
+from appliance.transport.worker_link import WorkerLink, WorkerSide
+from appliance.transport.worker_load import WorkerLoad
+from appliance.wire.sockets import listen_unix
+from appliance.wire.streams import ByteStream
+
+LOG = logging.getLogger(__name__)
+LAST_WORDS_S = 1.0  # for evicted streams to unwind and their last frames to leave
+
+
+class LinkServer:
+    """Serves one started engine to any number of front ends."""
+
+    def __init__(
+        self,
+        worker: WorkerId,
+        card: ModelCard,
+        engine: Engine,
+        *,
+        files: FileSource | None = None,
+        limits: LinkLimits | None = None,
+    ) -> None:
+        self.load = WorkerLoad(card.max_num_seqs)
+        """Streams running, waiting and served."""
+        self._side = WorkerSide(
+            worker=worker, card=card, engine=engine, files=files, limits=limits or LinkLimits(), load=self.load
+        )
+        self._links: set[WorkerLink] = set()
+
+    @property
+    def links(self) -> int:
+        """Front ends connected."""
+        return len(self._links)
+
+    async def run(self, path: Path, *, task_status: trio.TaskStatus[Path] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen at the unix socket `path` until cancelled; `started` once front ends can connect.
+
+        Raises `Conflict` or `UsageError` when it cannot listen there. Cancelling ends every link and its streams.
+        """
+        with listen_unix(path) as listener:
+            task_status.started(path)
+            async with trio.open_nursery() as nursery:
+                while True:
+                    nursery.start_soon(self.serve, await listener.accept())
+
+    async def serve(self, stream: ByteStream) -> None:
+        """Serve one front end over a connected stream until the link ends; raises nothing but `Cancelled`."""
+        link = WorkerLink(stream, self._side)
+        self._links.add(link)
+        try:
+            fault = await link.run()
+            LOG.info("link ended", extra={"reason": fault.message})
+        finally:
+            self._links.discard(link)
+
+    async def drain(self, deadline_s: float) -> None:
+        """Refuse new streams on every link and let running ones end, at most `deadline_s` seconds.
+
+        After that they are evicted: their front ends hear `worker_lost` and may place them again. Returns when the
+        last frames were handed over. Cancelling leaves the worker draining.
+        """
+        self.load.draining = True
+        for link in self._links:
+            link.tell_draining()
+        with trio.move_on_after(deadline_s):
+            await self.load.idle()
+        for link in self._links:
+            link.evict_all()
+        with trio.move_on_after(LAST_WORDS_S):
+            await self.load.idle()
+            for link in tuple(self._links):
+                await link.sent()

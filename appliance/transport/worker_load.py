@@ -1,0 +1,43 @@
+"""How busy one worker is, over all its links."""
+
+import trio
+from trio.lowlevel import ParkingLot
+
+
+class WorkerLoad:
+    """Counts streams; knows whether new ones are taken."""
+
+    def __init__(self, max_running: int) -> None:
+        self.draining = False
+        self.served = 0
+        """Streams that have ended, by whatever way."""
+        self._max_running = max_running
+        self._open = 0
+        self._idle = ParkingLot()
+
+    @property
+    def running(self) -> int:
+        """Open streams, as many as the engine runs at once."""
+        return min(self._open, self._max_running)
+
+    @property
+    def waiting(self) -> int:
+        """Open streams above that."""
+        return self._open - self.running
+
+    def enter(self) -> None:
+        """A stream was opened."""
+        self._open += 1
+
+    def leave(self) -> None:
+        """A stream has ended."""
+        self._open -= 1
+        self.served += 1
+        if not self._open:
+            self._idle.unpark_all()
+
+    async def idle(self) -> None:
+        """Return when no stream is open. A checkpoint; the caller bounds it."""
+        await trio.lowlevel.checkpoint()
+        while self._open:
+            await self._idle.park()
