@@ -152,3 +152,9 @@ class StateUnavailable(ApplianceError):
     """The state store cannot be opened or written: locked by another appliance, disk full, read-only, newer schema."""
 
     code, status = "state_unavailable", 503
+
+
+class CannotStart(ApplianceError):
+    """A process that the system would not start: no such file, no permission, no memory, no descriptors."""
+
+    code, status, retryable = "cannot_start", 503, True
