@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from appliance.core.generation import GenerationRequest
 from appliance.frontend.protocols.openai.documents import chat_logprobs, completion_logprobs, usage_object
 from appliance.frontend.streams.outcome import Finish, Members, TokenDetail, Usage
 
@@ -26,6 +27,16 @@ def data_event(value: Any) -> bytes:
 def annotation_event(name: str, value: Any) -> bytes:
     """A side-channel event: its name, and the JSON value as a comment, which ordinary clients skip."""
     return b"event: %b\n: %b\n\n" % (name.encode(), encode(value))
+
+
+def preamble(request: GenerationRequest, formatted_prompt: str, token_ids: Sequence[int]) -> bytes:
+    """The annotation events that a request asks for; they go in front of a stream's first chunk."""
+    values: dict[str, Callable[[], Any]] = {
+        "request_id": lambda: request.id,
+        "formatted_prompt": lambda: formatted_prompt,
+        "token_ids": lambda: encode(token_ids).decode(),
+    }
+    return b"".join(annotation_event(name, make()) for name, make in values.items() if name in request.annotations)
 
 
 class _Frames:

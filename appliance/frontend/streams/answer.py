@@ -1,0 +1,192 @@
+"""One request's answer: joins its choices, and sends them as a stream or in one piece."""
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import trio
+
+from appliance.core.errors import ApplianceError, InternalError
+from appliance.core.generation import GenerationRequest
+from appliance.frontend.streams.choice import ChoiceStream
+from appliance.frontend.streams.outcome import Members, Usage
+from appliance.frontend.streams.seams import AnswerFormat, Client, TextTools
+
+NO_CACHE = (("cache-control", "no-cache"),)
+
+
+class PromptFacts(NamedTuple):
+    """What an answer must know of one prompt."""
+
+    tokens: int
+    echo: str = ""
+    """Text to show in front of the prompt's choices."""
+
+
+class Answer:
+    """The choices of one request and the one task that waits for them.
+
+    The link's pump calls the choices, which write to the client directly; the task sleeps until there is something
+    to do. Nothing goes to the client before the first event, so an error until then can become an HTTP error or
+    another attempt.
+    """
+
+    def __init__(
+        self,
+        request: GenerationRequest,
+        client: Client,
+        format: AnswerFormat,
+        tools: TextTools,
+        prompts: Sequence[PromptFacts],
+        *,
+        preamble: bytes = b"",
+        received_at: float | None = None,
+    ) -> None:
+        """`preamble` goes in front of a stream's first event; `received_at` is the request's `time.perf_counter`."""
+        self.streaming = request.stream
+        self.started = False
+        """The client has got, or will get, a part of the stream: too late for an HTTP error."""
+        self.error: ApplianceError | None = None
+        """What ended the stream after it had started."""
+        self._request = request
+        self._client = client
+        self._format = format
+        self._prompts = prompts
+        self._preamble = preamble
+        self._received_at = time.perf_counter() if received_at is None else received_at
+        self._wake = trio.Event()
+        self._over = False
+        self.choices = [
+            ChoiceStream(self, index, request, format.frames(index), tools, prompts[index // request.n].echo)
+            for index in range(len(prompts) * request.n)
+        ]
+        """By index; choice `i` answers prompt `i // n`."""
+        self._running = len(self.choices)
+
+    async def wait(self) -> None:
+        """Return when the whole answer is with the client; the unstreamed one is sent here.
+
+        Raises the first choice's error when nothing had been sent: then `failed` names the choices, `reset_choice`
+        lets them run again, and this may be called again. A caller that gives up calls `fail`, because another choice
+        may have begun to stream meanwhile. Later errors end the stream and are in `error`. Raises `ClientStalled`
+        when the client is gone. Cancelling loses nothing. No deadline of its own: the caller has one, and the
+        connection has one for a slow client.
+        """
+        while not self._over:
+            if self.failed:
+                raise self._first_failure()
+            if self._client.pending or self._client.broken:
+                await self._client.drained()
+            else:
+                await self._wake.wait()
+                self._wake = trio.Event()
+        if not self.streaming:
+            self._client.respond(200, self._document())
+        await self._client.drained()
+
+    def fail(self, error: ApplianceError) -> bool:
+        """End the stream with an error. False, and nothing happens, while it may still become an HTTP error."""
+        if not self.started or self._over:
+            return False
+        self.error = error
+        self._client.write(self._format.failure(error))
+        self._finish_stream()
+        return True
+
+    @property
+    def failed(self) -> list[int]:
+        """Indices of the choices that failed and were not reset."""
+        return [choice.index for choice in self.choices if choice.error is not None]
+
+    def reset_choice(self, index: int) -> None:
+        """Let a failed choice run again from its prompt. Raises `InternalError` when the client saw some of it."""
+        choice = self.choices[index]
+        if self.started and choice.token_ids:
+            raise InternalError("cannot restart a choice that the client has seen")
+        choice.restart()
+
+    @property
+    def first_at(self) -> float | None:
+        """`time.perf_counter` of the first token of any choice."""
+        return min((choice.first_at for choice in self.choices if choice.first_at is not None), default=None)
+
+    @property
+    def gaps(self) -> list[float]:
+        """Seconds between steps, of all choices."""
+        return [gap for choice in self.choices for gap in choice.gaps]
+
+    def usage(self) -> Usage:
+        """Tokens up to now."""
+        return Usage(
+            prompt_tokens=sum(prompt.tokens for prompt in self._prompts),
+            completion_tokens=sum(len(choice.token_ids) for choice in self.choices),
+            cached_tokens=sum(
+                choice.engine_usage.cached_tokens
+                for choice in self.choices[:: self._request.n]
+                if choice.engine_usage is not None
+            ),
+        )
+
+    def timing(self) -> Members:
+        """`nvext.timing` as it is now, in milliseconds."""
+        elapsed = time.perf_counter() - self._received_at
+        members: Members = {"request_received_ms": round((time.time() - elapsed) * 1e3, 3)}
+        if self.first_at is not None:
+            members["ttft_ms"] = round((self.first_at - self._received_at) * 1e3, 3)
+        members["total_time_ms"] = round(elapsed * 1e3, 3)
+        return members
+
+    # Called by the choices, in the pump.
+
+    def put(self, event: bytes) -> None:
+        """Queue an event, behind the stream's head when it is the first. Does nothing once the stream is over."""
+        if not self.started:
+            self._start_stream()
+        self._client.write(event)
+
+    def flush(self) -> None:
+        """Send what was queued in one write; wakes the task when the client does not take it all."""
+        client = self._client
+        client.flush()
+        if client.pending or client.broken:
+            self._wake.set()
+
+    def choice_ended(self) -> None:
+        """A choice has shown its last event."""
+        self._running -= 1
+        if self._running or self._over:
+            return
+        if self.streaming:
+            self.put(self._format.closing(self.usage() if self._request.include_usage else None))
+            self._finish_stream()
+        else:
+            self._finish()
+
+    def choice_failed(self, error: ApplianceError) -> None:
+        """A choice ended without a last chunk."""
+        if not self.fail(error):
+            self._wake.set()
+
+    def _start_stream(self) -> None:
+        self.started = True
+        self._client.start_stream(headers=NO_CACHE)
+        self._client.write(self._preamble)
+
+    def _finish_stream(self) -> None:
+        self._client.end()
+        self._finish()
+
+    def _finish(self) -> None:
+        self._over = True
+        self._wake.set()
+
+    def _first_failure(self) -> ApplianceError:
+        return next(choice.error for choice in self.choices if choice.error is not None)
+
+    def _document(self) -> bytes:
+        nvext: Members = {}
+        if "timing" in self._request.extra_fields:
+            nvext["timing"] = self.timing()
+        if "token_ids" in self._request.extra_fields:
+            nvext["token_ids"] = [token for choice in self.choices for token in choice.token_ids]
+        return self._format.document([choice.outcome() for choice in self.choices], self.usage(), nvext)

@@ -1,0 +1,245 @@
+"""One choice of an answer: the sink of one engine stream."""
+
+import time
+from collections.abc import Callable
+from itertools import zip_longest
+from typing import Protocol
+
+from appliance.core.errors import ApplianceError, EngineFailed, InternalError, WorkerLost
+from appliance.core.generation import GenerationRequest
+from appliance.core.requests import EngineUsage, TokenChunk
+from appliance.frontend.streams.details import DetailQueue
+from appliance.frontend.streams.outcome import ChoiceOutcome, Finish, Members, TokenDetail, Usage
+from appliance.frontend.streams.seams import ChoiceFrames, TextTools
+
+ENDINGS: dict[str, Finish] = {"stop": "stop", "length": "length"}
+FAULTS: dict[str, Callable[[], ApplianceError]] = {
+    "error": lambda: EngineFailed("the engine failed on this request"),
+    "cancelled": lambda: WorkerLost("the worker gave this request up"),
+}
+
+
+class Whole(Protocol):
+    """What a choice tells the answer that it is part of."""
+
+    streaming: bool
+
+    def put(self, event: bytes) -> None: ...
+    def flush(self) -> None: ...
+    def choice_ended(self) -> None: ...
+    def choice_failed(self, error: ApplianceError) -> None: ...
+    def usage(self) -> Usage: ...
+    def timing(self) -> Members: ...
+
+
+class ChoiceStream:
+    """Turns chunks into text and text into events; a `StreamSink`, so nothing here waits or raises.
+
+    A stop string ends the choice at once: nothing is emitted after it, and `on_over` says that the engine stream is
+    not wanted any more. Tokens and times stay readable after the end.
+    """
+
+    __slots__ = (
+        "_details",
+        "_detokeniser",
+        "_echo",
+        "_extra_fields",
+        "_frames",
+        "_last_at",
+        "_length",
+        "_matcher",
+        "_outcome_details",
+        "_parts",
+        "_plain",
+        "_request",
+        "_shown",
+        "_tools",
+        "_whole",
+        "engine_usage",
+        "error",
+        "finish",
+        "first_at",
+        "gaps",
+        "index",
+        "on_over",
+        "stop_string",
+        "token_ids",
+    )
+
+    def __init__(
+        self, whole: Whole, index: int, request: GenerationRequest, frames: ChoiceFrames, tools: TextTools, echo: str
+    ) -> None:
+        self.index = index
+        self.on_over: Callable[[], None] | None = None
+        """Called once when the engine stream is of no more use: finished, stopped by a stop string, or failed."""
+        self._whole = whole
+        self._request = request
+        self._frames = frames
+        self._tools = tools
+        self._echo = echo
+        self._extra_fields = request.extra_fields
+        self._plain = (
+            whole.streaming
+            and request.logprobs is None
+            and not request.continuous_usage
+            and "token_ids" not in request.extra_fields
+        )
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the engine's output, for another attempt from the prompt. Only while the client has seen none."""
+        self.token_ids: list[int] = []
+        """Everything the engine gave, so that another worker can go on from here."""
+        self.finish: Finish | None = None
+        self.stop_string: str | None = None
+        """The stop string that ended the choice."""
+        self.error: ApplianceError | None = None
+        self.first_at: float | None = None
+        """`time.perf_counter` of the first token."""
+        self.gaps: list[float] = []
+        """Seconds between engine steps that gave tokens."""
+        self.engine_usage: EngineUsage | None = None
+        self._detokeniser = self._tools.detokeniser()
+        self._matcher = self._tools.matcher()
+        self._details = self._make_details()
+        self._outcome_details: list[TokenDetail] = []
+        self._parts: list[str] = []
+        self._last_at = 0.0
+        self._length = 0  # characters of text so far, shown or not; counted only with details
+        self._shown = 0
+
+    def on_chunk(self, chunk: TokenChunk) -> None:
+        """See `StreamSink`. What comes after a stop string is dropped."""
+        if self.finish is not None or self.error is not None:
+            return
+        try:
+            self._take(chunk)
+        except Exception as error:  # the pump serves other streams too: a fault here ends this one only
+            fault = InternalError("the server failed on this request")
+            fault.__cause__ = error
+            self.finish = None
+            self.on_error(fault)
+
+    def on_error(self, error: ApplianceError) -> None:
+        """See `StreamSink`."""
+        if self.finish is not None or self.error is not None:
+            return
+        self.error = error
+        self._whole.choice_failed(error)
+        self._over()
+
+    def flush(self) -> None:
+        """See `StreamSink`."""
+        self._whole.flush()
+
+    def outcome(self) -> ChoiceOutcome:
+        """The finished choice. Raises `InternalError` when it has not finished."""
+        if self.finish is None:
+            raise InternalError("cannot show a choice that has not finished")
+        details = None if self._details is None else self._outcome_details
+        return ChoiceOutcome(index=self.index, text="".join(self._parts), finish=self.finish, details=details)
+
+    def _take(self, chunk: TokenChunk) -> None:
+        ids = chunk.token_ids
+        if ids:
+            now = time.perf_counter()
+            if self.first_at is None:
+                self.first_at = now
+                self._say_echo()
+            else:
+                self.gaps.append(now - self._last_at)
+            self._last_at = now
+            self.token_ids += ids
+        details = self._details
+        text = self._detokeniser.push(ids) if details is None else self._push_detailed(details, chunk)
+        if self._matcher is not None:
+            text, self.stop_string = self._matcher.push(text)
+        if chunk.finish is not None or self.stop_string is not None:
+            self._end(chunk, text)
+        elif not self._plain:
+            self._show(text, ids)
+        elif text:
+            self._whole.put(self._frames.text(text))
+
+    def _say_echo(self) -> None:
+        if not self._echo:
+            return
+        if self._whole.streaming:
+            self._whole.put(self._frames.text(self._echo))
+        else:
+            self._parts.append(self._echo)
+
+    def _push_detailed(self, details: DetailQueue, chunk: TokenChunk) -> str:
+        """Text token by token, so that each detail knows where its token starts."""
+        entries = chunk.logprobs or ()
+        pieces = []
+        for token_id, entry in zip_longest(chunk.token_ids, entries):
+            if entry is not None:
+                details.add(token_id, entry, self._length)
+            piece = self._detokeniser.push((token_id,))
+            pieces.append(piece)
+            self._length += len(piece)
+        return "".join(pieces)
+
+    def _end(self, chunk: TokenChunk, text: str) -> None:
+        self.engine_usage = chunk.usage
+        if self.first_at is None:
+            self._say_echo()
+        if self.stop_string is not None:
+            self.finish = "stop"
+        elif chunk.finish in ENDINGS:
+            self.finish = ENDINGS[chunk.finish]
+            text += self._tail()
+        else:
+            self.on_error(FAULTS[chunk.finish or "error"]())
+            return
+        self._show(text, chunk.token_ids)
+        self._whole.choice_ended()
+        self._over()
+
+    def _tail(self) -> str:
+        """What detokeniser and matcher still hold at the engine's own end."""
+        tail = self._detokeniser.finish()
+        if self._matcher is None:
+            return tail
+        shown, self.stop_string = self._matcher.push(tail) if tail else ("", None)
+        if self.stop_string is not None:
+            self.finish = "stop"
+            return shown
+        return shown + self._matcher.finish()
+
+    def _show(self, text: str, ids: list[int]) -> None:
+        """Everything but a plain delta: unstreamed text, details, running usage, the end."""
+        self._shown += len(text)
+        details = self._shown_details()
+        if not self._whole.streaming:
+            self._parts.append(text)
+            self._outcome_details += details or ()
+            return
+        request, whole = self._request, self._whole
+        nvext: Members = {}
+        if ids and "token_ids" in self._extra_fields:
+            nvext["token_ids"] = ids
+        if self.finish is not None and "timing" in self._extra_fields:
+            nvext["timing"] = whole.timing()
+        if not (text or details or nvext or self.finish or request.continuous_usage):
+            return
+        usage = whole.usage() if request.continuous_usage else None
+        whole.put(self._frames.event(text, finish=self.finish, details=details, usage=usage, nvext=nvext))
+
+    def _make_details(self) -> DetailQueue | None:
+        top = self._request.logprobs
+        if top is None:
+            return None
+        return DetailQueue(self._tools.token_bytes, top, as_ids=self._request.tokens_as_ids)
+
+    def _shown_details(self) -> list[TokenDetail] | None:
+        if self._details is None:
+            return None
+        if self.finish is not None and self.stop_string is None:
+            return self._details.take_all()
+        return self._details.take(self._shown)
+
+    def _over(self) -> None:
+        if self.on_over is not None:
+            self.on_over()
