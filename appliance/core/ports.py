@@ -70,6 +70,17 @@ class Engine(Protocol):
 
 
 @runtime_checkable
+class BackgroundEngine(Protocol):
+    """Optional ability of an engine: work that goes on beside its streams, such as a step loop over all of them.
+
+    Whoever owns the engine starts `run` in its nursery once `start` has returned, and before the first stream.
+    """
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Announce readiness, then work until the engine is closed. Cancelling it fails the streams that are left."""
+
+
+@runtime_checkable
 class FileSource(Protocol):
     """Optional ability of an engine: the files that its card names."""
 

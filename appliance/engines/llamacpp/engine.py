@@ -1,0 +1,174 @@
+"""`LlamaCppEngine`: the Engine port over llama.cpp in this process."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TypeVar
+
+import trio
+
+from appliance.core.errors import EngineFailed, InvalidRequest
+from appliance.core.model_facts import EngineOptions, ModelFacts
+from appliance.core.ports import ProgressReport, TokenSink
+from appliance.core.requests import EngineRequest, EngineUsage, ModelCard
+from appliance.engines.cards import BLOCK_TOKENS, CardFiles, make_card
+from appliance.engines.llamacpp.generation import Generation, LoadedModel
+from appliance.engines.llamacpp.guided import grammar_of
+from appliance.engines.llamacpp.held_tokens import HeldTokens
+from appliance.engines.llamacpp.leases import SlotPool
+from appliance.engines.llamacpp.options import MemoryPlan, chosen_task, free_memory_bytes, plan_memory, read_options
+from appliance.engines.llamacpp.server import LlamaServer, load_server
+from appliance.engines.llamacpp.stream import refusal
+
+TOKENIZER_THREADS = 2
+T = TypeVar("T")
+
+
+class LlamaCppEngine(CardFiles):
+    """One model on one llama.cpp server. Abilities beside `Engine`: `FileSource`, `TokenizeSource`."""
+
+    def __init__(self, facts: ModelFacts, options: EngineOptions) -> None:
+        """Raises `UsageError` for engine arguments that cannot be understood. Loads nothing yet."""
+        super().__init__(facts)
+        self._facts = facts
+        self._options = options
+        self._given = read_options(options)
+        self._task = chosen_task(facts, options)
+        self._tokenizer_threads = trio.CapacityLimiter(TOKENIZER_THREADS)
+        self._model: LoadedModel | None = None
+        self._refusal: str | None = "the engine has not been started"
+        self._active = 0
+        self._idle = trio.Event()
+
+    async def start(self, progress: ProgressReport) -> ModelCard:
+        """Load the model. See `Engine.start`.
+
+        The binding keeps the interpreter to itself while it loads: a cancellation takes effect when it is done.
+        """
+        progress(-1.0, f"loading {self._facts.name}")
+        # Abandoned on cancel: the model is freed by its thread as soon as it is loaded.
+        server, plan = await trio.to_thread.run_sync(self._load, abandon_on_cancel=True)
+        self._model = LoadedModel(
+            server=server,
+            plan=plan,
+            slots=SlotPool(plan.slots),
+            call_threads=trio.CapacityLimiter(plan.slots),
+            held_tokens=HeldTokens(partial(server.pieces, special=True)),
+            end_ids=frozenset(self._facts.eos_token_ids),
+            default_sampling=self._facts.default_sampling,
+        )
+        self._refusal = None
+        progress(1.0, f"{self._facts.name} is loaded")
+        return make_card(
+            "llamacpp",
+            self._facts,
+            self._options,
+            task=self._task,
+            context_length=plan.context,
+            max_num_seqs=plan.slots,
+            total_kv_blocks=plan.slots * plan.context // BLOCK_TOKENS,
+        )
+
+    async def generate(self, request: EngineRequest, sink: TokenSink) -> None:
+        """Run one stream. See `Engine.generate`.
+
+        Cancelling returns once the engine has let go of the slot: after the step in hand, at most `batch_size` tokens.
+        """
+        with self._admitted() as model:
+            if self._task != "generate":
+                raise InvalidRequest("this worker makes embeddings and generates no text", param="model")
+            _check_prompt(request.token_ids, model.plan)
+            grammar = grammar_of(request)
+            if request.stop.max_tokens < 1:
+                sink.emit([], "length", EngineUsage(len(request.token_ids), 0))
+                return
+            async with model.slots.lease(request.token_ids) as lease:
+                await Generation(model, request, sink, lease, grammar).run()
+
+    async def embed(self, request: EngineRequest) -> list[float]:
+        """One unit vector. See `Engine.embed`. A cancelled call is dropped; the engine finishes it unheard."""
+        with self._admitted() as model:
+            if self._task != "embed":
+                raise InvalidRequest("this worker generates text and makes no embeddings", param="model")
+            _check_prompt(request.token_ids, model.plan)
+            answer = await trio.to_thread.run_sync(
+                model.server.embed, request.token_ids, limiter=model.call_threads, abandon_on_cancel=True
+            )
+            if "error" in answer:
+                raise refusal(answer["error"])
+            return _unit(answer["data"][0]["embedding"])
+
+    async def tokenize(self, text: str, *, special: bool) -> list[int]:
+        """See `TokenizeSource.tokenize`. Raises `EngineFailed`."""
+        pieces = await self._in_tokenizer_thread(partial(self._loaded().server.pieces, text, special=special))
+        return [token for token, _ in pieces]
+
+    async def detokenize(self, token_ids: list[int]) -> bytes:
+        """See `TokenizeSource.detokenize`; a character that is not whole comes as U+FFFD. Raises `EngineFailed`."""
+        plain = [token for token in token_ids if token not in self._facts.eos_token_ids]
+        return (await self._in_tokenizer_thread(partial(self._loaded().server.text, plain))).encode()
+
+    async def drain(self) -> None:
+        """See `Engine.drain`. Has no deadline of its own: the caller's drain time bounds it."""
+        self._refuse("the engine is draining and takes no new requests")
+        while self._active:
+            await self._idle.wait()
+
+    async def close(self) -> None:
+        """End every stream with `EngineFailed` and free the model. See `Engine.close`."""
+        self._refuse("the engine was closed")
+        if self._model is None:
+            return
+        self._model.slots.close()
+        self._model.stop_calls()
+        while self._active:
+            await self._idle.wait()
+        self._model = None  # the last reference: llama.cpp's threads end and the memory is freed
+
+    def _load(self) -> tuple[LlamaServer, MemoryPlan]:
+        plan = plan_memory(self._facts, self._options, self._given, free_memory_bytes(self._facts))
+        return load_server(self._facts, plan, self._given, self._task), plan
+
+    def _loaded(self) -> LoadedModel:
+        if self._model is None:
+            raise EngineFailed(self._refusal or "the engine was closed")
+        return self._model
+
+    def _refuse(self, why: str) -> None:
+        if self._model is not None:
+            self._refusal = why
+
+    @contextmanager
+    def _admitted(self) -> Iterator[LoadedModel]:
+        """Refuse what comes too late, and count what `drain` and `close` wait for."""
+        if self._refusal is not None:
+            raise EngineFailed(self._refusal)
+        model = self._loaded()
+        self._active += 1
+        try:
+            yield model
+        finally:
+            self._active -= 1
+            if not self._active:
+                self._idle.set()
+                self._idle = trio.Event()
+
+    async def _in_tokenizer_thread(self, work: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(work, limiter=self._tokenizer_threads, abandon_on_cancel=True)
+
+
+def _check_prompt(token_ids: list[int], plan: MemoryPlan) -> None:
+    if not token_ids:
+        raise InvalidRequest("the prompt is empty", param="prompt")
+    if len(token_ids) >= plan.context:
+        raise InvalidRequest(
+            f"the prompt has {len(token_ids)} tokens, which leaves no room in a context of {plan.context}",
+            param="prompt",
+        )
+
+
+def _unit(vector: list[float]) -> list[float]:
+    """The vector at length 1."""
+    length = math.sqrt(sum(value * value for value in vector)) or 1.0
+    return [value / length for value in vector]
