@@ -7,7 +7,6 @@ import multiprocessing
 import resource
 import socket
 import time
-from functools import partial
 from multiprocessing.connection import Connection
 
 import trio
@@ -16,11 +15,15 @@ from appliance.core.settings import HttpSettings
 from appliance.web.exchange import Exchange, Handler
 from appliance.web.listener import Listener
 
-REQUESTS = 20_000
+CLIENTS = 16
+REQUESTS = 32_000
 STREAMS = 64
 EVENTS = 500
 EVENT = b'data: {"id":"chatcmpl-0","object":"chat.completion.chunk","choices":[{"delta":{"content":"word"}}]}\n\n'
-GET = b"POST /short HTTP/1.1\r\nhost: localhost\r\naccept: */*\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+SHORT = (
+    b"POST /short HTTP/1.1\r\nhost: localhost\r\naccept: */*\r\n"
+    b"content-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+)
 
 
 async def short(exchange: Exchange) -> None:
@@ -49,7 +52,7 @@ def serve(sock: socket.socket, pipe: Connection) -> None:
     async def main() -> None:
         listener = Listener([sock], route, HttpSettings(), fallback=short)
         async with trio.open_nursery() as nursery:
-            await nursery.start(partial(listener.run))
+            await nursery.start(listener.run)
             while await trio.to_thread.run_sync(pipe.recv):
                 usage = resource.getrusage(resource.RUSAGE_SELF)
                 pipe.send((usage.ru_utime, usage.ru_stime))
@@ -59,11 +62,15 @@ def serve(sock: socket.socket, pipe: Connection) -> None:
 
 
 def ask_short(port: int) -> None:
-    """Short requests on one keep-alive connection, one after the other."""
-    with socket.create_connection(("127.0.0.1", port)) as client:
-        for _ in range(REQUESTS):
-            client.sendall(GET)
+    """Short requests on keep-alive connections, one after the other on each."""
+    clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(CLIENTS)]
+    for _ in range(REQUESTS // CLIENTS):
+        for client in clients:
+            client.sendall(SHORT)
+        for client in clients:
             client.recv(65536)
+    for client in clients:
+        client.close()
 
 
 def ask_streams(port: int) -> None:

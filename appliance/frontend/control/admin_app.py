@@ -1,0 +1,140 @@
+"""The admin API on the unix socket, for the command line. Who may open the socket may do everything."""
+
+from collections.abc import AsyncIterable
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Self
+
+import msgspec
+from quart import Response, request
+from quart.wrappers.response import ResponseBody
+from quart_trio import QuartTrio
+
+from appliance.frontend.control.serving import answer_json, make_app, read_flag, read_int, read_json
+from appliance.frontend.control.views import AdminService, Diagnosis, KeyAdmin, Object, ObjectAdmin
+
+DEFAULT_LOG_LINES = 100
+DEFAULT_EVENTS = 100
+
+
+class ScaleOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of POST /scale."""
+
+    component: str
+    replicas: int
+    graph: str | None = None
+
+
+class KeyOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of POST /keys."""
+
+    name: str
+
+
+def build_admin_app(admin: AdminService) -> QuartTrio:
+    """The app, acting through `admin`."""
+    app = make_app("appliance.admin")
+    _add_objects(app, admin)
+    _add_keys(app, admin)
+    _add_diagnosis(app, admin)
+
+    @app.post("/stop")
+    async def stop() -> Response:
+        await admin.stop()
+        return answer_json({"stopping": True}, 202)
+
+    return app
+
+
+def _add_objects(app: QuartTrio, admin: ObjectAdmin) -> None:
+    @app.get("/objects/<kind>")
+    async def list_objects(kind: str) -> Response:
+        return answer_json({"items": await admin.list_objects(kind)})
+
+    @app.get("/objects/<kind>/<name>")
+    async def read_object(kind: str, name: str) -> Response:
+        return answer_json(await admin.read_object(kind, name))
+
+    @app.put("/objects")
+    async def apply_objects() -> Response:
+        manifests: Object | list[Object] = await read_json(dict | list[dict])  # type: ignore[arg-type]  # a union is no type
+        applied = await admin.apply_objects(manifests if isinstance(manifests, list) else [manifests])
+        return answer_json({"items": applied})
+
+    @app.delete("/objects/<kind>/<name>")
+    async def delete_object(kind: str, name: str) -> Response:
+        return answer_json(await admin.delete_object(kind, name))
+
+    @app.post("/scale")
+    async def scale() -> Response:
+        order: ScaleOrder = await read_json(ScaleOrder)
+        return answer_json(await admin.scale(order.component, order.replicas, order.graph))
+
+
+def _add_keys(app: QuartTrio, admin: KeyAdmin) -> None:
+    @app.get("/keys")
+    async def list_keys() -> Response:
+        return answer_json({"items": await admin.list_keys()})
+
+    @app.post("/keys")
+    async def create_key() -> Response:
+        order: KeyOrder = await read_json(KeyOrder)
+        return answer_json(await admin.create_key(order.name), 201)
+
+    @app.delete("/keys/<name>")
+    async def delete_key(name: str) -> Response:
+        return answer_json(await admin.delete_key(name))
+
+
+def _add_diagnosis(app: QuartTrio, admin: Diagnosis) -> None:
+    @app.get("/status")
+    async def status() -> Response:
+        return answer_json(await admin.status())
+
+    @app.get("/events")
+    async def events() -> Response:
+        limit = read_int("limit", DEFAULT_EVENTS, least=1, most=10_000)
+        return answer_json({"items": await admin.events(request.args.get("subject"), limit)})
+
+    @app.get("/config")
+    async def config() -> Response:
+        return answer_json(await admin.config())
+
+    @app.get("/logs/<path:component>")
+    async def logs(component: str) -> Response:
+        lines = read_int("lines", DEFAULT_LOG_LINES, most=100_000)
+        name = await admin.find_logs(component)
+        body = LogBody(admin.logs(name, lines, read_flag("follow")))
+        return Response(body, content_type="text/plain; charset=utf-8")
+
+
+class LogBody(ResponseBody):
+    """A response body of log lines, each sent when it is there; the source is open exactly while it is sent."""
+
+    def __init__(self, opened: AbstractAsyncContextManager[AsyncIterable[str]]) -> None:
+        self._opened = opened
+
+    async def __aenter__(self) -> AsyncIterable[bytes]:
+        """Open the source."""
+        return LogLines(await self._opened.__aenter__())
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the source."""
+        await self._opened.__aexit__(kind, error, trace)
+
+
+class LogLines:
+    """Log lines as bytes with one line end each."""
+
+    def __init__(self, lines: AsyncIterable[str]) -> None:
+        self._lines = aiter(lines)
+
+    def __aiter__(self) -> Self:
+        """Itself."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next line."""
+        return (await anext(self._lines)).rstrip("\n").encode() + b"\n"

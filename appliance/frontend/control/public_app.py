@@ -1,0 +1,93 @@
+"""The public control app: health, metrics, thresholds, documentation and the landing page."""
+
+import msgspec
+from quart import Response
+from quart_trio import QuartTrio
+
+from appliance.core.errors import InvalidRequest
+from appliance.frontend.control.openapi import describe_api
+from appliance.frontend.control.pages import docs_page, landing_page
+from appliance.frontend.control.serving import answer_json, make_app, read_json
+from appliance.frontend.control.views import BusyThreshold, ControlView
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+# The pages hold their own style and script, and load nothing from anywhere.
+PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+
+
+def build_public_app(view: ControlView) -> QuartTrio:
+    """The app, reading all it shows from `view`."""
+    app = make_app("appliance.public")
+    _add_probes(app, view)
+    _add_thresholds(app, view)
+    _add_documents(app, view)
+    return app
+
+
+def _add_probes(app: QuartTrio, view: ControlView) -> None:
+    @app.get("/live")
+    async def live() -> Response:
+        return answer_json({"status": "live", "message": "Service is live"})
+
+    @app.get("/health")
+    async def health() -> Response:
+        report = view.health()
+        body: dict[str, object] = {
+            "status": report.status,
+            "endpoints": sorted({f"dyn://{i.namespace}.{i.component}.{i.endpoint}" for i in report.instances}),
+            "instances": report.instances,
+        }
+        if report.message:
+            body["message"] = report.message
+        return answer_json(body, 200 if report.status == "healthy" else 503)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(await view.metrics(), content_type=METRICS_TYPE)
+
+
+def _add_thresholds(app: QuartTrio, view: ControlView) -> None:
+    @app.get("/busy_threshold")
+    async def list_thresholds() -> Response:
+        return answer_json({"thresholds": view.busy_thresholds()})
+
+    @app.post("/busy_threshold")
+    async def set_threshold() -> Response:
+        threshold = await read_json(BusyThreshold)
+        _check_threshold(threshold)
+        return answer_json(await view.set_busy_threshold(threshold))
+
+
+def _check_threshold(threshold: BusyThreshold) -> None:
+    share = threshold.active_decode_blocks_threshold
+    if share is not None and not 0 <= share <= 1:
+        raise InvalidRequest(
+            "active_decode_blocks_threshold must be from 0 to 1", param="active_decode_blocks_threshold"
+        )
+    for name in ("active_prefill_tokens_threshold", "active_prefill_tokens_threshold_frac"):
+        value = getattr(threshold, name)
+        if value is not None and value < 0:
+            raise InvalidRequest(f"{name} must not be negative", param=name)
+
+
+def _add_documents(app: QuartTrio, view: ControlView) -> None:
+    description = describe_api()
+    document = msgspec.json.encode(description)
+    docs = docs_page(description)
+
+    @app.get("/openapi.json")
+    async def openapi() -> Response:
+        return Response(document, content_type="application/json")
+
+    @app.get("/docs")
+    async def show_docs() -> Response:
+        return _page(docs)
+
+    @app.get("/")
+    async def landing() -> Response:
+        return _page(landing_page())
+
+
+def _page(html: str) -> Response:
+    headers = {"content-security-policy": PAGE_POLICY, "x-content-type-options": "nosniff"}
+    return Response(html, content_type="text/html; charset=utf-8", headers=headers)

@@ -1,0 +1,141 @@
+"""What the control apps ask of the node: small protocols that the supervisor implements.
+
+Plain data in and out. Every method may raise an `ApplianceError`, which becomes the answer.
+"""
+
+from collections.abc import AsyncIterable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from appliance.core.records import ModelRecord
+
+Object = dict[str, Any]
+"""A manifest: apiVersion, kind, metadata, spec, status."""
+
+
+class InstanceView(msgspec.Struct, frozen=True, kw_only=True):
+    """One live worker endpoint, in upstream's shape."""
+
+    namespace: str
+    component: str
+    endpoint: str
+    instance_id: int
+    transport: dict[str, str] = {}
+    device_type: str = "cpu"
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether requests can be served; only `healthy` is answered with 200."""
+
+    status: Literal["healthy", "starting", "draining"]
+    message: str = ""
+    """Why not, in words."""
+    instances: list[InstanceView] = []
+
+
+class BusyThreshold(msgspec.Struct, frozen=True, kw_only=True):
+    """Load above which a model's workers count as busy; None: never."""
+
+    model: str
+    active_decode_blocks_threshold: float | None = None
+    """Share of KV blocks, 0 to 1."""
+    active_prefill_tokens_threshold: int | None = None
+    active_prefill_tokens_threshold_frac: float | None = None
+
+
+class ControlView(Protocol):
+    """What the public control app shows."""
+
+    def health(self) -> Health:
+        """The state of now."""
+        ...
+
+    def models(self) -> list[ModelRecord]:
+        """All served names, ready or not."""
+        ...
+
+    async def metrics(self) -> bytes:
+        """Prometheus text of all processes. Cancelling gives the collection up."""
+        ...
+
+    def busy_thresholds(self) -> list[BusyThreshold]:
+        """Those that are set."""
+        ...
+
+    async def set_busy_threshold(self, threshold: BusyThreshold) -> BusyThreshold:
+        """Set the members that are not None and return the result. Raises `ModelNotFound`."""
+        ...
+
+
+class ObjectAdmin(Protocol):
+    """Stored objects. A cancelled change may or may not have been made, never half."""
+
+    async def list_objects(self, kind: str) -> list[Object]:
+        """All objects of a kind, by its name or short name. Raises `NotFound` for an unknown kind."""
+        ...
+
+    async def read_object(self, kind: str, name: str) -> Object:
+        """One object. Raises `NotFound`."""
+        ...
+
+    async def apply_objects(self, manifests: list[Object]) -> list[Object]:
+        """Create or change all of them, or none. Raises `Unprocessable`, `Conflict`."""
+        ...
+
+    async def delete_object(self, kind: str, name: str) -> Object:
+        """Delete and return what it was. Raises `NotFound`."""
+        ...
+
+    async def scale(self, component: str, replicas: int, graph: str | None) -> Object:
+        """Set the replicas of a component; `graph` may be left out when only one graph has it. Raises `NotFound`."""
+        ...
+
+
+class KeyAdmin(Protocol):
+    """API keys. Secrets leave this interface once, at creation."""
+
+    async def list_keys(self) -> list[Object]:
+        """Name and creation time of each."""
+        ...
+
+    async def create_key(self, name: str) -> Object:
+        """Make a key; `secret` in the answer is the only copy. Raises `Conflict` when the name is taken."""
+        ...
+
+    async def delete_key(self, name: str) -> Object:
+        """Revoke a key. Raises `NotFound`."""
+        ...
+
+
+class Diagnosis(Protocol):
+    """What is and what was."""
+
+    async def status(self) -> Object:
+        """Components, workers, devices, models, queue, last decisions."""
+        ...
+
+    async def events(self, subject: str | None, limit: int) -> list[Object]:
+        """Ledger rows, newest first."""
+        ...
+
+    async def find_logs(self, component: str) -> str:
+        """The full name of a component or worker, dead or alive, that has logs. Raises `NotFound`."""
+        ...
+
+    def logs(self, name: str, lines: int, follow: bool) -> AbstractAsyncContextManager[AsyncIterable[str]]:
+        """The last lines of a full name; with `follow`, then new ones until the block is left."""
+        ...
+
+    async def config(self) -> Object:
+        """The settings in force, without secrets."""
+        ...
+
+
+class AdminService(ObjectAdmin, KeyAdmin, Diagnosis, Protocol):
+    """Everything that the admin API offers."""
+
+    async def stop(self) -> None:
+        """Begin an orderly stop; returns at once."""
+        ...
