@@ -57,6 +57,8 @@ class Connection:
                 self.start(self.outbox.run)
                 for part in parts:
                     self.start(part)
+                if self.fault is not None:  # it was ended before it ran
+                    nursery.cancel_scope.cancel()
         finally:
             self._nursery = None
             self._stream.close()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import trio
 
+from appliance.core.errors import InternalError
 from appliance.core.identity import WorkerId
 from appliance.core.ports import Engine, FileSource
 from appliance.core.requests import ModelCard
@@ -23,17 +24,27 @@ class LinkServer:
 
     def __init__(
         self,
-        worker: WorkerId,
-        card: ModelCard,
         engine: Engine,
+        card: ModelCard,
+        path: Path | None = None,
         *,
+        worker: str,
         files: FileSource | None = None,
         limits: LinkLimits | None = None,
     ) -> None:
+        """`path` is the unix socket to listen at. `files`: where the card's files are, by default the engine itself."""
+        if files is None and isinstance(engine, FileSource):
+            files = engine
+        self._path = path
         self.load = WorkerLoad(card.max_num_seqs)
         """Streams running, waiting and served."""
         self._side = WorkerSide(
-            worker=worker, card=card, engine=engine, files=files, limits=limits or LinkLimits(), load=self.load
+            worker=WorkerId(worker),
+            card=card,
+            engine=engine,
+            files=files,
+            limits=limits or LinkLimits(),
+            load=self.load,
         )
         self._links: set[WorkerLink] = set()
 
@@ -42,13 +53,15 @@ class LinkServer:
         """Front ends connected."""
         return len(self._links)
 
-    async def run(self, path: Path, *, task_status: trio.TaskStatus[Path] = trio.TASK_STATUS_IGNORED) -> None:
-        """Listen at the unix socket `path` until cancelled; `started` once front ends can connect.
+    async def run(self, *, task_status: trio.TaskStatus[Path] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen at the unix socket until cancelled; `started` once front ends can connect.
 
         Raises `Conflict` or `UsageError` when it cannot listen there. Cancelling ends every link and its streams.
         """
-        with listen_unix(path) as listener:
-            task_status.started(path)
+        if self._path is None:
+            raise InternalError("cannot listen: the link server has no path")
+        with listen_unix(self._path) as listener:
+            task_status.started(self._path)
             async with trio.open_nursery() as nursery:
                 while True:
                     nursery.start_soon(self.serve, await listener.accept())

@@ -13,6 +13,7 @@ from appliance.core.ports import StreamSink
 from appliance.core.requests import EngineRequest, ModelCard
 from appliance.transport.limits import LinkLimits
 from appliance.transport.link_client import LinkClient
+from appliance.transport.nurseries import open_inner_nursery
 from appliance.wire.sockets import connect_unix
 from appliance.wire.streams import ByteStream
 
@@ -135,8 +136,8 @@ class Links:
 async def open_links(
     *, limits: LinkLimits | None = None, on_lost: OnLost | None = None, on_draining: OnDraining | None = None
 ) -> AsyncIterator[Links]:
-    """Links in a nursery of their own; leaving the block ends them all."""
-    async with trio.open_nursery() as nursery:
+    """Links in a nursery of their own; leaving the block ends them all. Exceptions of the block pass as they are."""
+    async with open_inner_nursery() as nursery:
         yield Links(nursery, limits=limits, on_lost=on_lost, on_draining=on_draining)
         nursery.cancel_scope.cancel()
 
