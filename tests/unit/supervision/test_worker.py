@@ -55,7 +55,7 @@ def world() -> FakeWorld:
 
 
 @pytest.fixture
-async def bench(world: FakeWorld, autojump_clock: MockClock) -> AsyncIterator[Bench]:
+async def bench(world: FakeWorld) -> AsyncIterator[Bench]:
     bench = Bench(world)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(bench.run)
@@ -64,7 +64,7 @@ async def bench(world: FakeWorld, autojump_clock: MockClock) -> AsyncIterator[Be
         nursery.cancel_scope.cancel()
 
 
-async def test_becomes_ready_and_drains(bench: Bench) -> None:
+async def test_becomes_ready_and_drains(bench: Bench, autojump_clock: MockClock) -> None:
     first = bench.worker.view()
     assert (first.phase, first.pid, first.restarts) == ("starting", 1000, 0)
     assert first.address == f"/run/{first.id}"
@@ -80,7 +80,7 @@ async def test_becomes_ready_and_drains(bench: Bench) -> None:
     assert bench.world.processes.last.signals == []
 
 
-async def test_drain_deadline_then_term_then_kill(bench: Bench) -> None:
+async def test_drain_deadline_then_term_then_kill(bench: Bench, autojump_clock: MockClock) -> None:
     bench.world.processes.last._obeys_term = False
     await bench.ready()
     began = trio.current_time()
@@ -91,7 +91,7 @@ async def test_drain_deadline_then_term_then_kill(bench: Bench) -> None:
     assert bench.seen[-3:] == ["draining", "stopping", "stopped"]
 
 
-async def test_a_second_stop_shortens_the_drain(bench: Bench) -> None:
+async def test_a_second_stop_shortens_the_drain(bench: Bench, autojump_clock: MockClock) -> None:
     await bench.ready()
     began = trio.current_time()
     bench.worker.want_stop("scaled down", drain_s=30)
@@ -102,7 +102,7 @@ async def test_a_second_stop_shortens_the_drain(bench: Bench) -> None:
     assert bench.world.processes.last.signals == ["TERM"]
 
 
-async def test_unreachable_worker_gets_term_at_once(world: FakeWorld, bench: Bench) -> None:
+async def test_unreachable_worker_gets_term_at_once(world: FakeWorld, bench: Bench, autojump_clock: MockClock) -> None:
     async def refuse(worker: WorkerId, drain_s: float) -> None:
         raise WorkerLost("no link")
 
@@ -115,13 +115,13 @@ async def test_unreachable_worker_gets_term_at_once(world: FakeWorld, bench: Ben
     assert world.processes.last.signals == ["TERM"]
 
 
-async def test_stop_while_starting_needs_no_drain(bench: Bench) -> None:
+async def test_stop_while_starting_needs_no_drain(bench: Bench, autojump_clock: MockClock) -> None:
     bench.worker.want_stop("changed my mind")
     await bench.done.wait()
     assert bench.seen == ["starting", "stopping", "stopped"]
 
 
-async def test_crash_after_ready_restarts_at_once_under_a_new_id(bench: Bench) -> None:
+async def test_crash_after_ready_restarts_at_once_under_a_new_id(bench: Bench, autojump_clock: MockClock) -> None:
     await bench.ready()
     old = bench.worker.view().id
     began = trio.current_time()
@@ -135,7 +135,7 @@ async def test_crash_after_ready_restarts_at_once_under_a_new_id(bench: Bench) -
     assert bench.seen == ["starting", "ready", "backoff", "starting"]
 
 
-async def test_news_of_an_old_process_are_refused(bench: Bench) -> None:
+async def test_news_of_an_old_process_are_refused(bench: Bench, autojump_clock: MockClock) -> None:
     old = bench.worker.view().id
     await bench.ready()
     await bench.crash()
@@ -145,7 +145,7 @@ async def test_news_of_an_old_process_are_refused(bench: Bench) -> None:
     assert bench.worker.phase is Phase.STARTING
 
 
-async def test_early_exits_back_off_and_end_in_failed(bench: Bench) -> None:
+async def test_early_exits_back_off_and_end_in_failed(bench: Bench, autojump_clock: MockClock) -> None:
     times = []
     while bench.worker.phase is not Phase.FAILED:
         times.append(trio.current_time())
@@ -163,7 +163,7 @@ async def test_early_exits_back_off_and_end_in_failed(bench: Bench) -> None:
     await bench.done.wait()
 
 
-async def test_start_deadline_kills_and_counts_as_early_exit(bench: Bench) -> None:
+async def test_start_deadline_kills_and_counts_as_early_exit(bench: Bench, autojump_clock: MockClock) -> None:
     bench.world.processes.last._obeys_term = False
     await trio.sleep(59)
     assert bench.worker.phase is Phase.STARTING
@@ -173,34 +173,36 @@ async def test_start_deadline_kills_and_counts_as_early_exit(bench: Bench) -> No
     assert bench.worker.view().reason == "it was not ready within 60 s"
 
 
-async def test_what_the_child_says_wins_and_final_fails_at_once(bench: Bench) -> None:
+async def test_what_the_child_says_wins_and_final_fails_at_once(bench: Bench, autojump_clock: MockClock) -> None:
     bench.worker.on_start_failed(bench.worker.view().id, "bad_model", "the model file is truncated", final=True)
     await bench.crash(1, b"Address already in use\n")
     view = bench.worker.view()
     assert (view.phase, view.reason, view.pid) == ("failed", "the model file is truncated", None)
 
 
-async def test_a_child_that_failed_but_does_not_end_is_killed(bench: Bench) -> None:
+async def test_a_child_that_failed_but_does_not_end_is_killed(bench: Bench, autojump_clock: MockClock) -> None:
     bench.worker.on_start_failed(bench.worker.view().id, "port_taken", "its port is taken", final=False)
     await trio.sleep(5.1)
     assert bench.world.processes.children[0].signals == ["KILL"]
     assert bench.worker.view().reason == "its port is taken"
 
 
-async def test_out_of_memory_kill_is_named(bench: Bench) -> None:
+async def test_out_of_memory_kill_is_named(bench: Bench, autojump_clock: MockClock) -> None:
     await bench.ready()
     bench.world.oom_kills = 1
     await bench.crash(-9)
     assert "memory ran out" in bench.worker.view().reason
 
 
-async def test_hint_in_the_last_output(bench: Bench) -> None:
+async def test_hint_in_the_last_output(bench: Bench, autojump_clock: MockClock) -> None:
     await bench.crash(1, b"Traceback ...\nMemoryError")
     assert bench.worker.view().reason == "it ran out of memory"
     assert [line.text for line in bench.log.lines()] == ["Traceback ...", "MemoryError"]
 
 
-async def test_a_held_pipe_delays_the_restart_by_the_grace_only(world: FakeWorld, bench: Bench) -> None:
+async def test_a_held_pipe_delays_the_restart_by_the_grace_only(
+    world: FakeWorld, bench: Bench, autojump_clock: MockClock
+) -> None:
     bench.world.processes.last._holds_pipe = True
     await bench.ready()
     began = trio.current_time()
@@ -224,7 +226,7 @@ async def test_a_process_that_cannot_be_started_backs_off(autojump_clock: MockCl
     assert bench.seen[-1] == "stopped"
 
 
-async def test_ensure_ready_waits_over_restarts(bench: Bench) -> None:
+async def test_ensure_ready_waits_over_restarts(bench: Bench, autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(bench.worker.ensure_ready)
         await bench.crash()
@@ -233,7 +235,7 @@ async def test_ensure_ready_waits_over_restarts(bench: Bench) -> None:
     assert bench.worker.phase is Phase.READY
 
 
-async def test_quiet_time_starts_the_backoff_afresh(bench: Bench) -> None:
+async def test_quiet_time_starts_the_backoff_afresh(bench: Bench, autojump_clock: MockClock) -> None:
     for _ in range(3):
         await bench.crash()
         await trio.sleep(3)
@@ -244,7 +246,7 @@ async def test_quiet_time_starts_the_backoff_afresh(bench: Bench) -> None:
     assert bench.worker._backoff.early_exits == 1
 
 
-async def test_cancelling_kills_the_group_and_reaps(bench: Bench) -> None:
+async def test_cancelling_kills_the_group_and_reaps(bench: Bench, autojump_clock: MockClock) -> None:
     await bench.ready()
     bench.scope.cancel()
     await bench.done.wait()
@@ -253,7 +255,7 @@ async def test_cancelling_kills_the_group_and_reaps(bench: Bench) -> None:
     assert child.closed
 
 
-async def test_progress_is_shown_until_ready(bench: Bench) -> None:
+async def test_progress_is_shown_until_ready(bench: Bench, autojump_clock: MockClock) -> None:
     bench.worker.on_progress(bench.worker.view().id, 0.5, "loading weights")
     progress = bench.worker.view().progress
     assert progress is not None
@@ -262,6 +264,6 @@ async def test_progress_is_shown_until_ready(bench: Bench) -> None:
     assert bench.worker.view().progress is None
 
 
-async def test_a_move_that_is_not_in_the_table_is_a_fault(bench: Bench) -> None:
+async def test_a_move_that_is_not_in_the_table_is_a_fault(bench: Bench, autojump_clock: MockClock) -> None:
     with pytest.raises(InternalError, match="from starting to draining"):
         bench.worker._move(Phase.DRAINING, "test")
