@@ -1,4 +1,4 @@
-"""Every setting as a key `group.name`: type, default, environment names, allowed values, and how text becomes a value."""
+"""Every setting as a key `group.name`: type, default, environment names, allowed values, and parsing of text."""
 
 import dataclasses
 import difflib

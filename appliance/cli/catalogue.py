@@ -1,0 +1,37 @@
+"""The verbs: where each is implemented and its line in `--help`. No verb's module is imported to list them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One verb, as `package module:attribute`."""
+
+    place: str
+    help: str
+    section: str
+
+
+SECTIONS = ("Run", "Objects", "Look", "Settings", "Roles")
+
+VERBS: dict[str, Entry] = {
+    "serve": Entry("serve:serve", "Run the appliance in the foreground.", "Run"),
+    "chat": Entry("chat:chat", "Chat with a served model in the terminal.", "Run"),
+    "stop": Entry("stop:stop", "Stop the running appliance in order.", "Run"),
+    "apply": Entry("objects:apply", "Create or change objects from a manifest.", "Objects"),
+    "get": Entry("objects:get", "List objects, or show one.", "Objects"),
+    "describe": Entry("objects:describe", "Show an object with its state and recent decisions.", "Objects"),
+    "delete": Entry("objects:delete", "Delete an object and what runs for it.", "Objects"),
+    "scale": Entry("objects:scale", "Change the replicas of a component.", "Objects"),
+    "status": Entry("status:status", "Show models, workers and front ends.", "Look"),
+    "logs": Entry("logs:logs", "Show the last lines of a component, also of dead ones.", "Look"),
+    "why": Entry("why:why", "Show the recorded decisions about a worker, model or object.", "Look"),
+    "models": Entry("models:models", "List models and show what a model file holds.", "Look"),
+    "keys": Entry("keys:keys", "Create, list and revoke API keys.", "Settings"),
+    "config": Entry("config:config", "Show, check and explain the settings.", "Settings"),
+    "completion": Entry("completion:completion", "Print the completion script of a shell.", "Settings"),
+    "version": Entry("version:version", "Show version, commit and engines.", "Settings"),
+    "worker": Entry("roles:worker", "One engine process (started by serve).", "Roles"),
+    "frontend": Entry("roles:frontend", "One front-end process (started by serve).", "Roles"),
+}
+"""In the order of `--help`."""

@@ -1,0 +1,40 @@
+"""Flags that say how a model is run; `serve` and `worker` share them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+ENGINES = ("auto", "llamacpp", "mocker")
+
+
+def engine_flags(function: F) -> F:
+    """`--engine`, `--engine-arg`, `--served-model-name`, `--context-length`, `--task` and the parsers."""
+    for option in reversed(
+        (
+            click.option(
+                "--engine", type=click.Choice(ENGINES), default="auto", show_default=True, help="Engine to use."
+            ),
+            click.option("--engine-arg", "engine_args", multiple=True, metavar="K=V", help="Setting of the engine."),
+            click.option("--served-model-name", metavar="NAME", help="Name that clients use.  [default: the file's]"),
+            click.option("--context-length", type=click.IntRange(min=1), metavar="TOKENS", help="Prompt plus output."),
+            click.option("--task", type=click.Choice(("generate", "embed")), help="Generate text or embed it."),
+            click.option("--tool-call-parser", metavar="NAME", help="Format of tool calls in the model's output."),
+            click.option("--reasoning-parser", metavar="NAME", help="Format of reasoning in the model's output."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def parse_engine_args(pairs: Sequence[str]) -> dict[str, str]:
+    """`K=V` texts as a dict. Raises `click.UsageError`."""
+    found = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise click.UsageError(f"--engine-arg {pair!r} must have the form K=V")
+        found[key] = value
+    return found

@@ -1,0 +1,84 @@
+"""`serve`: run the appliance in the foreground."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from appliance.cli.engine_flags import engine_flags, parse_engine_args
+from appliance.cli.setting_flags import setting_flags, setting_values
+from appliance.cli.verb import Call, Verb
+
+SETTINGS = {
+    "--host": "http.host",
+    "--port": "http.port",
+    "--router-mode": "router.mode",
+    "--api-key-file": "http.api_key_file",
+    "--tls-cert-path": "http.tls_cert_path",
+    "--tls-key-path": "http.tls_key_path",
+    "--frontend-processes": "http.frontend_processes",
+    "--insecure-no-auth": "http.insecure_no_auth",
+    "--cors-origin": "http.cors_origins",
+    "--enable-anthropic-api": "http.enable_anthropic_api",
+    "--access-log": "http.access_log",
+    "--drain-s": "drain.request_s",
+    "--hold-s": "requests.hold_s",
+    "--migration-limit": "requests.migration_limit",
+    "--log-format": "log.format",
+    "--log-level": "log.level",
+}
+"""Flags that are settings. What they mean is in `core/settings.py`."""
+
+
+@click.command(cls=Verb)
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.option(
+    "-f", "--file", "files", multiple=True, type=click.Path(path_type=Path), help="Apply this manifest first."
+)
+@click.option("--config", "config_file", metavar="FILE", help="Settings file (TOML).")
+@engine_flags
+@click.option("--replicas", type=click.IntRange(min=0), default=1, show_default=True, help="Workers per model.")
+@setting_flags(SETTINGS)
+@click.option("--ready-fd", type=click.IntRange(min=0), help="Also write the ready line to this descriptor.")
+@click.pass_context
+def serve(ctx: click.Context, /, **flags: Any) -> int:
+    """Run the appliance in the foreground until SIGTERM or Ctrl-C.
+
+    MODEL is the path of a .gguf file or a name for the mocker engine. Without MODEL the stored graphs are served; if
+    there are none, the small built-in demo model. Prints one line when everything is ready.
+    """
+    from appliance.roles.node import run_node
+    from appliance.roles.options import NodeOptions, WorkerWish
+
+    call: Call = ctx.obj
+    models: tuple[str, ...] = flags["models"]
+    if flags["served_model_name"] and len(models) > 1:
+        raise click.UsageError("--served-model-name names one model, and several are given", ctx)
+    loaded = call.settings(flags["config_file"], setting_values(SETTINGS, flags))
+    wish = WorkerWish(
+        engine=flags["engine"],
+        engine_args=parse_engine_args(flags["engine_args"]),
+        replicas=flags["replicas"],
+        served_model_name=flags["served_model_name"],
+        context_length=flags["context_length"],
+        task=flags["task"],
+        tool_call_parser=flags["tool_call_parser"],
+        reasoning_parser=flags["reasoning_parser"],
+    )
+    options = NodeOptions(
+        settings=loaded.settings,
+        paths=call.paths,
+        models=tuple(_absolute(model) for model in models),
+        wish=wish,
+        graph_files=flags["files"],
+        ready_fd=flags["ready_fd"],
+        warnings=tuple(loaded.warnings),
+        debug=call.debug,
+    )
+    return run_node(options)
+
+
+def _absolute(model: str) -> str:
+    """A path that exists as an absolute one, so that the stored graph means the same from everywhere."""
+    path = Path(model).expanduser()
+    return str(path.absolute()) if path.exists() or model.endswith(".gguf") else model
