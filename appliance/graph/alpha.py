@@ -1,11 +1,12 @@
 """`DynamoGraphDeployment` v1alpha1 to v1beta1. What the newer version cannot say is kept in one annotation."""
 
-import copy
 import json
 from typing import Any
 
+from appliance.graph.alpha_schema import check_alpha_shape
 from appliance.graph.kinds import ALPHA, BETA, DGD
-from appliance.graph.problem import Problem, warning
+from appliance.graph.problem import Problem, raise_errors, warning
+from appliance.graph.schema import without_nulls
 
 KEPT = "nvidia.com/dgd-spec"
 """Annotation with the v1alpha1 members that have no v1beta1 counterpart, as sparse JSON."""
@@ -16,47 +17,42 @@ MODES = {"intraPod": "IntraPod", "interPod": "InterPod"}
 def convert_alpha(document: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     """The v1beta1 document of a v1alpha1 one, and a warning per member that no v1beta1 field expresses.
 
-    Members of a wrong type are carried over as they are, for the check of the result to name.
+    Explicit nulls count as absent. Raises `Unprocessable` naming every service whose shape is wrong.
     """
-    source = copy.deepcopy(document)
-    spec = source.get("spec")
+    source = without_nulls(document)
+    metadata, spec = source.get("metadata"), source.get("spec")
     problems = [warning("apiVersion", f"{ALPHA} {DGD} is deprecated; use {BETA} {DGD}")]
     beta = {**source, "apiVersion": BETA}
-    if not isinstance(spec, dict):
+    if not isinstance(spec, dict) or not isinstance(metadata, dict):
         return beta, problems
+    raise_errors(check_alpha_shape(spec), f"graph {metadata.get('name')}")
     kept: dict[str, Any] = {}
     beta["spec"] = _spec(spec, kept)
     if kept:
-        annotations = beta["metadata"].get("annotations") or {}
-        beta["metadata"] = {**beta["metadata"], "annotations": {**annotations, KEPT: json.dumps(kept, sort_keys=True)}}
+        annotations = {**metadata.get("annotations", {}), KEPT: json.dumps(kept, sort_keys=True)}
+        beta["metadata"] = {**metadata, "annotations": annotations}
         problems += [warning(path, "has no counterpart in v1beta1; kept in an annotation") for path in _paths(kept)]
     return beta, problems
 
 
 def _spec(spec: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
-    services = spec.pop("services", None)
+    services = spec.pop("services", {})
     beta: dict[str, Any] = {}
     _move(spec, "envs", beta, "env")
-    if spec.get("pvcs") is not None:
-        kept["pvcs"] = spec.pop("pvcs")
+    _move(spec, "pvcs", kept, "pvcs")
     topology = spec.get("topologyConstraint")
     if isinstance(topology, dict):
         _move(topology, "topologyProfile", topology, "clusterTopologyName")
-    components: Any = services
-    if isinstance(services, dict):
-        components = []
-        for name in sorted(services):  # a map has no order; sorted names make the result stable
-            service = services[name]
-            leftover: dict[str, Any] = {}
-            if isinstance(service, dict):
-                components.append(_component(name, service, leftover))
-            if leftover or service is None:
-                kept.setdefault("services", {})[name] = leftover or None
+    components = []
+    for name in sorted(services):  # a map has no order; sorted names make the result stable
+        leftover: dict[str, Any] = {}
+        components.append(_component(name, services[name], leftover))
+        if leftover:
+            kept.setdefault("services", {})[name] = leftover
     return {**spec, **beta, "components": components}
 
 
 def _component(name: str, service: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
-    service = {key: value for key, value in service.items() if value is not None}
     component: dict[str, Any] = {"name": name}
     _convert_type(service, component, kept)
     for key in SAME_IN_BOTH:
@@ -82,29 +78,33 @@ def _convert_type(service: dict[str, Any], component: dict[str, Any], kept: dict
 
 
 def _template(service: dict[str, Any]) -> dict[str, Any]:
-    """The pod template of a service's dedicated fields, with `extraPodSpec` merged over them."""
-    pod = service.pop("extraPodSpec", None) or {}
-    metadata = service.pop("extraPodMetadata", None) or {}
+    """The pod template of a service's dedicated fields, with `extraPodSpec` merged over them; empty without any."""
+    pod = service.pop("extraPodSpec", {})
+    sidecars = pod.pop("containers", [])
+    container = _merge_containers(_dedicated_container(service), pod.pop("mainContainer", {}))
+    metadata = service.pop("extraPodMetadata", {})
     for key in ("labels", "annotations"):
-        if service.get(key):
-            metadata[key] = {**(metadata.get(key) or {}), **service.pop(key)}
-    main = {key: value for key, value in (pod.pop("mainContainer", None) or {}).items() if value is not None}
-    container: dict[str, Any] = {"name": "main"}
-    _move(service, "envs", container, "env")
-    if secret := service.pop("envFromSecret", None):
-        container["envFrom"] = [{"secretRef": {"name": secret}}]
-    for probe in ("livenessProbe", "readinessProbe"):
-        _move(service, probe, container, probe)
-    if resources := service.pop("resources", None):
-        container["resources"] = _resources(resources)
-    if mounts := service.pop("volumeMounts", None):
-        container["volumeMounts"] = [{"name": one.get("name"), "mountPath": one.get("mountPoint")} for one in mounts]
-    container = _merge_containers(container, main)
-    sidecars = pod.pop("containers", None) or []
+        if key in service:
+            metadata[key] = {**metadata.get(key, {}), **service.pop(key)}
     if len(container) == 1 and not (sidecars or pod or metadata):
         return {}
     spec = {**pod, "containers": [container, *sidecars]}
     return {"metadata": metadata, "spec": spec} if metadata else {"spec": spec}
+
+
+def _dedicated_container(service: dict[str, Any]) -> dict[str, Any]:
+    container: dict[str, Any] = {"name": "main"}
+    _move(service, "envs", container, "env")
+    if "envFromSecret" in service:
+        container["envFrom"] = [{"secretRef": {"name": service.pop("envFromSecret")}}]
+    for probe in ("livenessProbe", "readinessProbe"):
+        _move(service, probe, container, probe)
+    if "resources" in service:
+        container["resources"] = _resources(service.pop("resources"))
+    if "volumeMounts" in service:
+        mounts = service.pop("volumeMounts")
+        container["volumeMounts"] = [{"name": one["name"], "mountPath": one.get("mountPoint", "")} for one in mounts]
+    return container
 
 
 def _merge_containers(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -119,9 +119,9 @@ def _resources(resources: dict[str, Any]) -> dict[str, Any]:
     """`gpu`, `gpuType` and `custom` as plain resource names."""
     native: dict[str, Any] = {}
     for part in ("limits", "requests"):
-        amounts = dict(resources.get(part) or {})
+        amounts = dict(resources.get(part, {}))
         gpus, resource = amounts.pop("gpu", None), amounts.pop("gpuType", None) or "nvidia.com/gpu"
-        amounts |= amounts.pop("custom", None) or {}
+        amounts |= amounts.pop("custom", {})
         if gpus:
             amounts[resource] = gpus
         if amounts:
@@ -132,11 +132,10 @@ def _resources(resources: dict[str, Any]) -> dict[str, Any]:
 
 
 def _convert_memory(service: dict[str, Any], component: dict[str, Any]) -> None:
-    memory = service.pop("sharedMemory", None)
-    if isinstance(memory, dict):
-        size = "0" if memory.get("disabled") else memory.get("size")
-        if size is not None:
-            component["sharedMemorySize"] = size
+    memory = service.pop("sharedMemory", {})
+    size = "0" if memory.get("disabled") else memory.get("size")
+    if size is not None:
+        component["sharedMemorySize"] = size
 
 
 def _convert_switches(service: dict[str, Any], component: dict[str, Any], kept: dict[str, Any]) -> None:
@@ -144,7 +143,7 @@ def _convert_switches(service: dict[str, Any], component: dict[str, Any], kept: 
     experimental: dict[str, Any] = {}
     for key in ("scalingAdapter", "gpuMemoryService", "failover", "checkpoint"):
         feature = service.pop(key, None)
-        if not isinstance(feature, dict):
+        if feature is None:
             continue
         if not feature.pop("enabled", False):
             kept[key] = {"enabled": False, **feature}
@@ -159,13 +158,12 @@ def _convert_switches(service: dict[str, Any], component: dict[str, Any], kept: 
 
 
 def _move(source: dict[str, Any], key: str, target: dict[str, Any], new_key: str) -> None:
-    value = source.pop(key, None)
-    if value is not None:
-        target[new_key] = value
+    if key in source:
+        target[new_key] = source.pop(key)
 
 
 def _paths(kept: dict[str, Any]) -> list[str]:
     paths = [f"spec.{key}" for key in kept if key != "services"]
     for name, members in kept.get("services", {}).items():
-        paths += [f"spec.services.{name}.{key}" for key in members or ()] or [f"spec.services.{name}"]
+        paths += [f"spec.services.{name}.{key}" for key in members]
     return paths

@@ -28,8 +28,9 @@ def check_graph(document: dict[str, Any]) -> list[Problem]:
     problems += _check_spec(graph, spec)
     for at, item in enumerate(spec.get("components", [])):
         path = f"spec.components[{at}]"
-        problems += check_component(item, path) if isinstance(item, dict) else []
-        if whole:
+        own = check_component(item, path) if isinstance(item, dict) else []
+        problems += own
+        if whole and not any(problem.path.startswith(f"{path}.podTemplate") for problem in own):
             problems += _check_launch(graph, graph.spec.components[at], path)
     return problems + find_unhonoured(spec)
 

@@ -63,7 +63,8 @@ def _flags(options: dict[str, Any]) -> list[str]:
 
 
 def _component(name: str, kind: str, replicas: int, args: list[str]) -> dict[str, Any]:
-    pod = {"spec": {"containers": [{"name": "main", "args": args}]}}
+    escaped = [word.replace("$", "$$") for word in args]  # a manifest would read $(X) as a variable
+    pod = {"spec": {"containers": [{"name": "main", "args": escaped}]}}
     return {"name": name, "type": kind, "replicas": replicas, "podTemplate": pod}
 
 
