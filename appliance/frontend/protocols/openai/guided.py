@@ -13,7 +13,7 @@ ANY_OBJECT = Guided(json_schema='{"type":"object"}')
 def read_guided(body: GenerationFields) -> Guided | None:
     """The one constraint of a body, or None. Raises `InvalidRequest` when there are several or a bad one."""
     asked: dict[str, Guided] = {}
-    if body.guided_json:
+    if _given(body.guided_json):
         asked["guided_json"] = Guided(json_schema=_schema_text(body.guided_json, "guided_json"))
     if body.guided_regex:
         asked["guided_regex"] = Guided(regex=body.guided_regex)
@@ -34,18 +34,22 @@ def _from_format(wanted: ResponseFormat) -> Guided:
         return ANY_OBJECT
     if wanted.json_schema is None:
         raise InvalidRequest("response_format.json_schema is required", param="response_format.json_schema")
-    if not wanted.json_schema.schema:
+    if not _given(wanted.json_schema.schema):
         return ANY_OBJECT
     return Guided(json_schema=_schema_text(wanted.json_schema.schema, "response_format.json_schema.schema"))
 
 
+def _given(raw: msgspec.Raw) -> bool:
+    return bool(raw) and bytes(raw) != b"null"
+
+
 def _schema_text(raw: msgspec.Raw, param: str) -> str:
     """A schema as JSON text: given as an object, or as a string that holds one."""
-    schema = msgspec.json.decode(raw)
-    text = schema if isinstance(schema, str) else bytes(raw).decode()
     try:
+        schema = msgspec.json.decode(raw)
+        text = schema if isinstance(schema, str) else bytes(raw).decode()
         msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"{param} must be a JSON schema object", param=param) from error
     return text
 

@@ -1,0 +1,296 @@
+"""Answers: streamed and in one piece, several choices, errors, stalls, retries."""
+
+import json
+
+import pytest
+import trio
+from openai.types import Completion
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.completion_choice import Logprobs
+from trio.testing import wait_all_tasks_blocked
+
+from appliance.core.errors import EngineFailed, InternalError, WorkerLost
+from appliance.core.requests import TokenChunk
+from appliance.frontend.streams.answer import Answer
+from tests.fakes.client import Gone, RecordingClient
+from tests.helpers.answers import chat_request, chunk, completion_request, feed, make_answer, read_events
+
+
+@pytest.fixture
+def client() -> RecordingClient:
+    return RecordingClient()
+
+
+async def test_stream_has_one_event_per_step_and_one_send_per_read(client: RecordingClient) -> None:
+    answer = make_answer(chat_request(stream=True), client)
+    feed(answer, chunk("Hel"), chunk("lo"), chunk("!", "stop"))
+    await answer.wait()
+    events = [ChatCompletionChunk.model_validate(event, strict=True) for event in read_events(client.body)]
+    assert [e.choices[0].delta.content for e in events] == ["Hel", "lo", "!"]
+    assert [e.choices[0].delta.role for e in events] == ["assistant", None, None]
+    assert [e.choices[0].finish_reason for e in events] == [None, None, "stop"]
+    assert {e.id for e in events} == {"chatcmpl-11111111-2222-4333-8444-555555555555"}
+    assert all(e.usage is None for e in events)
+    assert len(client.sends) == 3
+    assert client.content_type == "text/event-stream"
+    assert client.ended
+
+
+async def test_steps_of_one_read_go_out_in_one_send(client: RecordingClient) -> None:
+    answer = make_answer(chat_request(stream=True), client)
+    for text in ("a", "b", "c"):
+        answer.choices[0].on_chunk(chunk(text))
+    assert client.sends == []
+    answer.choices[0].flush()
+    assert len(client.sends) == 1
+    assert client.sends[0].count(b"data: ") == 3
+
+
+async def test_unary_answer_is_an_official_document(client: RecordingClient) -> None:
+    answer = make_answer(chat_request(n=2), client)
+    feed(answer, chunk("one"), chunk(" and", "stop"))
+    feed(answer, chunk("two", "length"), choice=1)
+    await answer.wait()
+    document = ChatCompletion.model_validate_json(client.body, strict=True)
+    assert [(c.index, c.message.content, c.finish_reason) for c in document.choices] == [
+        (0, "one and", "stop"),
+        (1, "two", "length"),
+    ]
+    assert document.usage is not None
+    assert (document.usage.prompt_tokens, document.usage.completion_tokens) == (7, 10)
+    assert document.usage.total_tokens == 17
+    assert document.usage.prompt_tokens_details is not None
+    assert document.usage.prompt_tokens_details.cached_tokens == 3
+    assert len(client.sends) == 1
+
+
+async def test_usage_event_comes_last_and_alone(client: RecordingClient) -> None:
+    answer = make_answer(chat_request(stream=True, stream_options={"include_usage": True}), client)
+    feed(answer, chunk("abc"), chunk("", "length"))
+    await answer.wait()
+    events = read_events(client.body)
+    assert events[-1]["choices"] == []
+    assert events[-1]["usage"]["completion_tokens"] == 3
+    assert events[-2]["choices"][0] == {"index": 0, "delta": {}, "logprobs": None, "finish_reason": "length"}
+    assert [event["usage"] for event in events[:-1]] == [None, None]
+
+
+async def test_continuous_usage_is_on_every_event(client: RecordingClient) -> None:
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    answer = make_answer(chat_request(stream=True, stream_options=options), client)
+    feed(answer, chunk("a"), chunk("bc"), chunk("d", "stop"))
+    await answer.wait()
+    assert [event["usage"]["completion_tokens"] for event in read_events(client.body)] == [1, 3, 4, 4]
+
+
+async def test_stop_string_ends_the_choice_and_frees_the_engine(client: RecordingClient) -> None:
+    answer = make_answer(chat_request(stream=True, stop=["END"]), client)
+    ended: list[bool] = []
+    answer.choices[0].on_over = lambda: ended.append(True)
+    feed(answer, chunk("text E"), chunk("N"))
+    assert ended == []
+    feed(answer, chunk("D more"), chunk(" and more"), chunk("", "length"))
+    await answer.wait()
+    events = read_events(client.body)
+    assert "".join(e["choices"][0]["delta"].get("content", "") for e in events) == "text "
+    assert events[-1]["choices"][0]["finish_reason"] == "stop"
+    assert answer.choices[0].stop_string == "END"
+    assert ended == [True]
+
+
+async def test_beginning_of_a_stop_string_is_shown_at_the_end(client: RecordingClient) -> None:
+    answer = make_answer(chat_request(stop=["END"]), client)
+    feed(answer, chunk("text EN"), chunk("", "stop"))
+    await answer.wait()
+    assert json.loads(client.body)["choices"][0]["message"]["content"] == "text EN"
+
+
+async def test_unfinished_character_at_the_end_is_shown(client: RecordingClient) -> None:
+    answer = make_answer(chat_request(stream=True), client)
+    feed(answer, TokenChunk(stream=1, token_ids=[0xE2, 0x82]), chunk("", "length"))
+    await answer.wait()
+    assert read_events(client.body)[0]["choices"][0]["delta"]["content"] == "\ufffd"
+
+
+async def test_error_before_the_first_event_is_raised(client: RecordingClient) -> None:
+    answer = make_answer(chat_request(stream=True), client)
+    answer.choices[0].on_error(WorkerLost("the worker has gone"))
+    with pytest.raises(WorkerLost, match="gone"):
+        await answer.wait()
+    assert client.status == 0
+    assert not answer.fail(WorkerLost("x"))
+
+
+async def test_error_after_the_first_event_is_told_in_the_stream(client: RecordingClient) -> None:
+    answer = make_answer(chat_request(stream=True, n=2), client)
+    feed(answer, chunk("some"))
+    answer.choices[1].on_error(EngineFailed("the engine failed"))
+    feed(answer, chunk(" late", "stop"))
+    await answer.wait()
+    assert read_events(client.body)[-1] == {
+        "error": {"message": "the engine failed", "type": "server_error", "param": None, "code": "engine_failed"}
+    }
+    assert isinstance(answer.error, EngineFailed)
+    assert b"late" not in client.body
+    assert client.ended
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_failed_choice_runs_again(client: RecordingClient, stream: bool) -> None:
+    answer = make_answer(chat_request(stream=stream, stop=["cd"]), client)
+    feed(answer, *([] if stream else [chunk("ab"), chunk("c")]))
+    answer.choices[0].on_error(WorkerLost("the worker has gone"))
+    with pytest.raises(WorkerLost):
+        await answer.wait()
+    assert answer.failed == [0]
+    answer.reset_choice(0)
+    feed(answer, chunk("d again", "stop"))
+    await answer.wait()
+    assert b"d again" in client.body
+    assert b"ab" not in client.body
+    assert answer.usage().completion_tokens == 7
+
+
+async def test_choice_that_was_seen_does_not_run_again(client: RecordingClient) -> None:
+    answer = make_answer(chat_request(stream=True), client)
+    feed(answer, chunk("seen"))
+    answer.choices[0].on_error(WorkerLost("the worker has gone"))
+    with pytest.raises(InternalError):
+        answer.reset_choice(0)
+
+
+@pytest.mark.parametrize(("finish", "error"), [("error", EngineFailed), ("cancelled", WorkerLost)])
+async def test_engine_that_gives_up_is_an_error(client: RecordingClient, finish: str, error: type[Exception]) -> None:
+    answer = make_answer(chat_request(), client)
+    feed(answer, chunk("x", finish))  # type: ignore[arg-type]  # parametrised literal
+    with pytest.raises(error):
+        await answer.wait()
+
+
+async def test_token_that_has_no_text_fails_its_stream_only(client: RecordingClient) -> None:
+    answer = make_answer(chat_request(), client)
+    answer.choices[0].on_chunk(TokenChunk(stream=1, token_ids=[999]))
+    with pytest.raises(InternalError, match="the server failed") as caught:
+        await answer.wait()
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+async def test_stalled_client_is_waited_for_by_the_task(client: RecordingClient, nursery: trio.Nursery) -> None:
+    answer = make_answer(chat_request(stream=True), client)
+    done = trio.Event()
+
+    async def handle() -> None:
+        await answer.wait()
+        done.set()
+
+    nursery.start_soon(handle)
+    await wait_all_tasks_blocked()
+    client.stalled = True
+    feed(answer, chunk("a"))
+    await wait_all_tasks_blocked()
+    assert client.drains == 1
+    feed(answer, chunk("b", "stop"))
+    await wait_all_tasks_blocked()
+    assert not done.is_set()
+    client.unblock()
+    with trio.fail_after(1):
+        await done.wait()
+
+
+async def test_client_that_left_ends_the_wait(client: RecordingClient) -> None:
+    answer = make_answer(chat_request(stream=True), client)
+    client.broken = True
+    feed(answer, chunk("a"))
+    with pytest.raises(Gone):
+        await answer.wait()
+
+
+async def test_cancelled_wait_can_be_repeated(client: RecordingClient, autojump_clock: trio.testing.MockClock) -> None:
+    answer = make_answer(chat_request(stream=True), client)
+    with trio.move_on_after(1) as scope:
+        await answer.wait()
+    assert scope.cancelled_caught
+    feed(answer, chunk("a", "stop"))
+    await answer.wait()
+    assert client.ended
+
+
+async def test_completion_echo_and_batch(client: RecordingClient) -> None:
+    answer = make_answer(completion_request(prompt=["A:", "B:"], n=2, echo=True), client)
+    for index in range(4):
+        feed(answer, chunk(str(index), "stop"), choice=index)
+    await answer.wait()
+    document = Completion.model_validate_json(client.body, strict=True)
+    assert [(c.index, c.text) for c in document.choices] == [(0, "A:0"), (1, "A:1"), (2, "B:2"), (3, "B:3")]
+    assert document.usage is not None
+    assert (document.usage.prompt_tokens, document.usage.completion_tokens) == (14, 4)
+
+
+async def test_echo_of_an_answer_without_tokens(client: RecordingClient) -> None:
+    answer = make_answer(completion_request(prompt="A:", echo=True, stream=True), client)
+    feed(answer, chunk("", "stop"))
+    await answer.wait()
+    assert [event["choices"][0]["text"] for event in read_events(client.body)] == ["A:", ""]
+
+
+async def test_chat_logprobs_have_names_bytes_and_alternatives(client: RecordingClient) -> None:
+    answer = make_answer(chat_request(logprobs=True, top_logprobs=2), client)
+    feed(answer, chunk("é", logprobs=True), chunk("", "stop"))
+    await answer.wait()
+    choice = ChatCompletion.model_validate_json(client.body, strict=True).choices[0]
+    assert choice.logprobs is not None
+    assert choice.logprobs.content is not None
+    assert [(t.token, t.bytes, t.logprob) for t in choice.logprobs.content] == [
+        ("\ufffd", [0xC3], -0.5),
+        ("\ufffd", [0xA9], -0.5),
+    ]
+    assert [t.logprob for t in choice.logprobs.content[0].top_logprobs] == [-0.5, -9999.0]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_completion_logprobs_leave_the_stop_string_out(client: RecordingClient, stream: bool) -> None:
+    answer = make_answer(completion_request(logprobs=1, stop="XY", stream=stream), client)
+    feed(answer, chunk("aXb", logprobs=True), chunk("X", logprobs=True), chunk("Yc", logprobs=True))
+    await answer.wait()
+    documents = read_events(client.body) if stream else [json.loads(client.body)]
+    shown = [document["choices"][0] for document in documents]
+    logprobs = [Logprobs.model_validate(choice["logprobs"], strict=True) for choice in shown if choice["logprobs"]]
+    assert [token for entry in logprobs for token in entry.tokens or []] == ["a", "X", "b"]
+    assert [offset for entry in logprobs for offset in entry.text_offset or []] == [0, 1, 2]
+    assert logprobs[0].top_logprobs is not None
+    assert logprobs[0].top_logprobs[0] == {"a": -0.5}
+    assert "".join(choice["text"] for choice in shown) == "aXb"
+
+
+async def test_tokens_named_by_id(client: RecordingClient) -> None:
+    answer = make_answer(completion_request(logprobs=0, return_tokens_as_token_ids=True), client)
+    feed(answer, chunk("a", "stop", logprobs=True))
+    await answer.wait()
+    assert json.loads(client.body)["choices"][0]["logprobs"]["tokens"] == ["token_id:97"]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_nvext_extra_fields(client: RecordingClient, stream: bool) -> None:
+    answer = make_answer(chat_request(stream=stream, nvext={"extra_fields": ["timing", "token_ids"]}), client)
+    feed(answer, chunk("ab"), chunk("c", "stop"))
+    await answer.wait()
+    parts = read_events(client.body) if stream else [json.loads(client.body)]
+    assert [token for part in parts for token in part["nvext"]["token_ids"]] == [97, 98, 99]
+    timing = parts[-1]["nvext"]["timing"]
+    assert 0 <= timing["ttft_ms"] <= timing["total_time_ms"]
+    assert timing["request_received_ms"] > 1.6e12
+    assert all("timing" not in part["nvext"] for part in parts[:-1])
+
+
+async def test_times_are_kept(client: RecordingClient) -> None:
+    answer = make_answer(chat_request(stream=True, n=2), client)
+    assert answer.first_at is None
+    feed(answer, chunk("ab"), chunk("c"), chunk("d"), chunk("", "stop"))
+    assert answer.first_at is not None
+    assert len(answer.gaps) == 2
+    assert all(gap >= 0 for gap in answer.gaps)
+
+
+def test_answer_is_made_outside_of_any_wait() -> None:
+    """Making one neither waits nor needs a running nursery."""
+    assert isinstance(make_answer(chat_request(), RecordingClient()), Answer)
