@@ -1,8 +1,7 @@
 """`LlamaCppEngine`: the Engine port over llama.cpp in this process."""
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
@@ -12,6 +11,7 @@ from appliance.core.errors import EngineFailed, InvalidRequest
 from appliance.core.model_facts import EngineOptions, ModelFacts
 from appliance.core.ports import ProgressReport, TokenSink
 from appliance.core.requests import EngineRequest, EngineUsage, ModelCard
+from appliance.engines.admission import CLOSED, DRAINING, Admission, check_prompt
 from appliance.engines.cards import BLOCK_TOKENS, CardFiles, make_card
 from appliance.engines.llamacpp.generation import Generation, LoadedModel
 from appliance.engines.llamacpp.guided import grammar_of
@@ -33,13 +33,11 @@ class LlamaCppEngine(CardFiles):
         super().__init__(facts)
         self._facts = facts
         self._options = options
-        self._given = read_options(options)
+        self._given = read_options(facts, options)
         self._task = chosen_task(facts, options)
         self._tokenizer_threads = trio.CapacityLimiter(TOKENIZER_THREADS)
         self._model: LoadedModel | None = None
-        self._refusal: str | None = "the engine has not been started"
-        self._active = 0
-        self._idle = trio.Event()
+        self._door = Admission()
 
     async def start(self, progress: ProgressReport) -> ModelCard:
         """Load the model. See `Engine.start`.
@@ -58,7 +56,7 @@ class LlamaCppEngine(CardFiles):
             end_ids=frozenset(self._facts.eos_token_ids),
             default_sampling=self._facts.default_sampling,
         )
-        self._refusal = None
+        self._door.open()
         progress(1.0, f"{self._facts.name} is loaded")
         return make_card(
             "llamacpp",
@@ -75,10 +73,11 @@ class LlamaCppEngine(CardFiles):
 
         Cancelling returns once the engine has let go of the slot: after the step in hand, at most `batch_size` tokens.
         """
-        with self._admitted() as model:
+        with self._door.enter():
+            model = self._loaded()
             if self._task != "generate":
                 raise InvalidRequest("this worker makes embeddings and generates no text", param="model")
-            _check_prompt(request.token_ids, model.plan)
+            check_prompt(request.token_ids, model.plan.context)
             grammar = grammar_of(request)
             if request.stop.max_tokens < 1:
                 sink.emit([], "length", EngineUsage(len(request.token_ids), 0))
@@ -88,10 +87,11 @@ class LlamaCppEngine(CardFiles):
 
     async def embed(self, request: EngineRequest) -> list[float]:
         """One unit vector. See `Engine.embed`. A cancelled call is dropped; the engine finishes it unheard."""
-        with self._admitted() as model:
+        with self._door.enter():
+            model = self._loaded()
             if self._task != "embed":
                 raise InvalidRequest("this worker generates text and makes no embeddings", param="model")
-            _check_prompt(request.token_ids, model.plan)
+            check_prompt(request.token_ids, model.plan.context)
             answer = await trio.to_thread.run_sync(
                 model.server.embed, request.token_ids, limiter=model.call_threads, abandon_on_cancel=True
             )
@@ -110,20 +110,18 @@ class LlamaCppEngine(CardFiles):
         return (await self._in_tokenizer_thread(partial(self._loaded().server.text, plain))).encode()
 
     async def drain(self) -> None:
-        """See `Engine.drain`. Has no deadline of its own: the caller's drain time bounds it."""
-        self._refuse("the engine is draining and takes no new requests")
-        while self._active:
-            await self._idle.wait()
+        """See `Engine.drain`."""
+        if self._model is not None:
+            self._door.shut(DRAINING)
+        await self._door.wait_empty()
 
     async def close(self) -> None:
         """End every stream with `EngineFailed` and free the model. See `Engine.close`."""
-        self._refuse("the engine was closed")
-        if self._model is None:
-            return
-        self._model.slots.close()
-        self._model.stop_calls()
-        while self._active:
-            await self._idle.wait()
+        if self._model is not None:
+            self._door.shut(CLOSED)
+            self._model.slots.close()
+            self._model.stop_calls()
+        await self._door.wait_empty()
         self._model = None  # the last reference: llama.cpp's threads end and the memory is freed
 
     def _load(self) -> tuple[LlamaServer, MemoryPlan]:
@@ -132,43 +130,14 @@ class LlamaCppEngine(CardFiles):
 
     def _loaded(self) -> LoadedModel:
         if self._model is None:
-            raise EngineFailed(self._refusal or "the engine was closed")
+            raise EngineFailed(CLOSED)
         return self._model
-
-    def _refuse(self, why: str) -> None:
-        if self._model is not None:
-            self._refusal = why
-
-    @contextmanager
-    def _admitted(self) -> Iterator[LoadedModel]:
-        """Refuse what comes too late, and count what `drain` and `close` wait for."""
-        if self._refusal is not None:
-            raise EngineFailed(self._refusal)
-        model = self._loaded()
-        self._active += 1
-        try:
-            yield model
-        finally:
-            self._active -= 1
-            if not self._active:
-                self._idle.set()
-                self._idle = trio.Event()
 
     async def _in_tokenizer_thread(self, work: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(work, limiter=self._tokenizer_threads, abandon_on_cancel=True)
 
 
-def _check_prompt(token_ids: list[int], plan: MemoryPlan) -> None:
-    if not token_ids:
-        raise InvalidRequest("the prompt is empty", param="prompt")
-    if len(token_ids) >= plan.context:
-        raise InvalidRequest(
-            f"the prompt has {len(token_ids)} tokens, which leaves no room in a context of {plan.context}",
-            param="prompt",
-        )
-
-
 def _unit(vector: list[float]) -> list[float]:
     """The vector at length 1."""
-    length = math.sqrt(sum(value * value for value in vector)) or 1.0
+    length = math.hypot(*vector) or 1.0
     return [value / length for value in vector]

@@ -1,0 +1,91 @@
+"""The tokens that the mocker answers with: a prepared text, or words drawn from the tokenizer's vocabulary."""
+
+import random
+import re
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+from tokenizers import Tokenizer
+
+from appliance.core.errors import EngineFailed, UsageError
+from appliance.core.model_facts import ModelFacts
+
+WORD = re.compile(r"[Ġ▁][a-z]{2,}")  # both usual ways of writing a blank in front of a word
+FEWEST_WORDS = 16
+PORTION = 64  # tokens drawn at once
+
+
+class TokenSource(Protocol):
+    """Endless supply of output tokens of one stream."""
+
+    ends: int | None
+    """Number of tokens after which the text is over; None: never."""
+
+    def draw(self) -> list[int]:
+        """The next tokens, at least one."""
+
+
+class ScriptedTokens:
+    """The prepared text, over and over."""
+
+    def __init__(self, token_ids: list[int]) -> None:
+        self.ends: int | None = len(token_ids)
+        self._token_ids = token_ids
+
+    def draw(self) -> list[int]:
+        return list(self._token_ids)
+
+
+class RandomTokens:
+    """Words drawn evenly; the same seed draws the same words."""
+
+    ends: int | None = None
+
+    def __init__(self, words: Sequence[int], seed: int) -> None:
+        self._words = words
+        self._random = random.Random(seed)
+
+    def draw(self) -> list[int]:
+        return self._random.choices(self._words, k=PORTION)
+
+
+class Vocabulary:
+    """What a model's tokenizer offers to the mocker. Making one reads the whole tokenizer and takes a moment."""
+
+    def __init__(self, facts: ModelFacts) -> None:
+        self._tokenizer = facts.files.get("tokenizer.json")
+        self.words = _words(facts, self._tokenizer)
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids of an answer text. Raises `UsageError` without a tokenizer, or when nothing is left of the text."""
+        if self._tokenizer is None:
+            raise UsageError("engine argument text of mocker needs a model with a tokenizer.json")
+        token_ids: list[int] = Tokenizer.from_buffer(self._tokenizer).encode(text, add_special_tokens=False).ids
+        if not token_ids:
+            raise UsageError("engine argument text of mocker has no tokens")
+        return token_ids
+
+
+class _Model(msgspec.Struct):
+    vocab: dict[str, int]
+
+
+class _Tokenizer(msgspec.Struct):
+    model: _Model
+
+
+def _words(facts: ModelFacts, tokenizer: bytes | None) -> list[int]:
+    """Ids of plain lower-case words; of anything but end tokens where there are hardly any."""
+    words: list[int] = []
+    if tokenizer is not None:
+        try:
+            vocabulary = msgspec.json.decode(tokenizer, type=_Tokenizer).model.vocab
+        except msgspec.ValidationError:
+            vocabulary = {}  # unigram models list pairs; any id does for them
+        except msgspec.DecodeError:
+            raise EngineFailed(f"the tokenizer.json of {facts.name} cannot be read") from None
+        words = sorted(token for piece, token in vocabulary.items() if WORD.fullmatch(piece))
+    if len(words) < FEWEST_WORDS:
+        words = [token for token in range(max(facts.vocab_size, 1)) if token not in facts.eos_token_ids]
+    return words
