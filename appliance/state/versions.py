@@ -3,7 +3,7 @@
 Both stores use them, so that memory and SQLite cannot drift apart.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -14,11 +14,8 @@ EVENT_ROWS = 10_000  # ledger rows that are kept: days of a busy box, a few MB
 
 
 def encode_json(value: object) -> bytes:
-    """Canonical JSON: equal documents give equal bytes. Raises `Unprocessable` for what JSON cannot hold."""
-    try:
-        return msgspec.json.encode(value, order="sorted")
-    except (TypeError, ValueError, RecursionError) as error:
-        raise Unprocessable(f"cannot store the object: {error}") from error
+    """JSON with members in their order. Raises `Unprocessable` for what JSON cannot hold."""
+    return _encode(value, None)
 
 
 def decode_json(text: bytes | str) -> dict[str, Any]:
@@ -90,10 +87,17 @@ def _check_base(stored: StoredObject | None, wanted: StoredObject) -> None:
 
 def _same(one: object, other: object) -> bool:
     # Python's == takes True for 1 and 1 for 1.0; a document that says otherwise has changed.
-    return encode_json(one) == encode_json(other)
+    return _encode(one, "sorted") == _encode(other, "sorted")
 
 
 def _as_json(obj: StoredObject) -> StoredObject:
     # Through JSON and back: what is returned is what a later read gives, and shares nothing with the caller.
     spec, metadata = decode_json(encode_json(obj.spec)), decode_json(encode_json(obj.metadata))
     return msgspec.structs.replace(obj, spec=spec, metadata=metadata)
+
+
+def _encode(value: object, order: Literal["sorted"] | None) -> bytes:
+    try:
+        return msgspec.json.encode(value, order=order)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Unprocessable(f"cannot store the object: {error}") from error

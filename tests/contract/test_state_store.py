@@ -54,6 +54,10 @@ async def put(store: StateStore, obj: StoredObject) -> StoredObject:
     return await store.write(lambda state: state.put(obj))
 
 
+async def record(store: StateStore, event: LedgerEvent) -> None:
+    await store.write(lambda state: state.record(event))
+
+
 async def get(store: StateStore, name: str = "a") -> StoredObject | None:
     return await store.read(lambda state: state.get("Thing", name))
 
@@ -90,6 +94,16 @@ async def test_unchanged_put_makes_no_version_and_no_change(opener: Opener) -> N
         assert again == first
         await put(store, thing(size=True))
         assert [(await changes.receive()).object.spec for _ in range(2)] == [{"size": 1}, {"size": True}]
+
+
+async def test_members_keep_their_order_and_another_order_is_no_change(opener: Opener) -> None:
+    async with opener() as store:
+        first = await put(store, thing(z=1, a=2))
+        again = await put(store, thing(a=2, z=1))
+        assert again.resource_version == first.resource_version
+        kept = await get(store)
+        assert kept is not None
+        assert list(kept.spec) == ["z", "a"]
 
 
 async def test_put_on_an_old_version_conflicts_and_writes_nothing(opener: Opener) -> None:
@@ -202,7 +216,7 @@ async def test_what_callers_do_to_their_dicts_stays_with_them(opener: Opener) ->
 async def test_ledger_gives_newest_first_by_subject_and_prefix(opener: Opener, clock: Clock) -> None:
     async with opener(event_rows=10) as store:
         for subject in ("worker/a", "worker/b", "workers", "model/m", "worker/a"):
-            await store.write(lambda state, s=subject: state.record(LedgerEvent(subject=s, action="start", reason="r")))
+            await record(store, LedgerEvent(subject=subject, action="start", reason="r"))
 
         async def subjects(wanted: str | None, limit: int = 100) -> list[str]:
             return [event.subject for event in await store.read(lambda state: state.events(wanted, limit))]
@@ -217,7 +231,7 @@ async def test_ledger_keeps_inputs_time_and_a_bounded_number_of_rows(opener: Ope
     async with opener(event_rows=3) as store:
         for n in range(7):
             event = LedgerEvent(subject="s", action="scale", reason="r", inputs={"n": n}, at=5.0 if n == 6 else 0.0)
-            await store.write(lambda state, e=event: state.record(e))
+            await record(store, event)
         events = await store.read(lambda state: state.events())
         assert [(event.id, event.inputs["n"], event.at) for event in events] == [
             (7, 6, 5.0),
