@@ -57,7 +57,7 @@ def _add_objects(app: QuartTrio, admin: ObjectAdmin) -> None:
 
     @app.put("/objects")
     async def apply_objects() -> Response:
-        manifests: Object | list[Object] = await read_json(dict | list[dict])  # type: ignore[arg-type]  # a union is no type
+        manifests: Object | list[Object] = await read_json(Object | list[Object])
         applied = await admin.apply_objects(manifests if isinstance(manifests, list) else [manifests])
         return answer_json({"items": applied})
 

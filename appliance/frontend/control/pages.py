@@ -18,7 +18,8 @@ const list=document.getElementById("models"),call=document.getElementById("call"
 function example(name,key){
   const body=JSON.stringify({model:name,messages:[{role:"user",content:"Hello"}],stream:true});
   const auth=key?` \\\\\\n  -H 'authorization: Bearer KEY'`:"";
-  call.textContent=`curl -N ${location.origin}/v1/chat/completions \\\\\\n  -H 'content-type: application/json'${auth} \\\\\\n  -d '${body}'`;
+  const url=`${location.origin}/v1/chat/completions`,type="-H 'content-type: application/json'";
+  call.textContent=`curl -N ${url} \\\\\\n  ${type}${auth} \\\\\\n  -d '${body}'`;
 }
 async function show(){
   const key=box.value,headers=key?{authorization:"Bearer "+key}:{};
@@ -38,7 +39,8 @@ def landing_page() -> str:
     """Models that are served, and a call to copy."""
     return _page(
         "Dynamo appliance",
-        '<h2>Models</h2><p id="ask" hidden><label>API key <input id="key" type="password" autocomplete="off"></label></p>'
+        '<h2>Models</h2><p id="ask" hidden>'
+        '<label>API key <input id="key" type="password" autocomplete="off"></label></p>'
         '<ul id="models"><li class="dim">Asking...</li></ul>'
         '<h2>Call</h2><pre id="call"></pre>'
         '<p><a href="/docs">API</a>, <a href="/health">health</a>, <a href="/metrics">metrics</a></p>',

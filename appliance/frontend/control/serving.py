@@ -63,7 +63,7 @@ def answer_json(body: Any, status: int = 200) -> Response:
     return Response(msgspec.json.encode(body), status, content_type="application/json")
 
 
-async def read_json(kind: type[Any] = dict) -> Any:
+async def read_json(kind: Any) -> Any:
     """The request's body as JSON of the given type. Raises `InvalidRequest`."""
     try:
         return msgspec.json.decode(await request.get_data(), type=kind)
