@@ -12,6 +12,10 @@ def main() -> NoReturn:
 
         guard()
         raise SystemExit(0)
+    if hasattr(sys, "frozen"):
+        from appliance.cli.frozen import settle_in
+
+        settle_in()
     from appliance.cli.program import run
 
     raise SystemExit(run(sys.argv[1:]))

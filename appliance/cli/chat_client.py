@@ -56,7 +56,7 @@ class ChatClient:
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
         connection = self._connection()
         try:
-            connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+            connection.request("POST", self._url.path + "/chat/completions", json.dumps(body), headers)
             response = connection.getresponse()
             if response.status != 200:
                 raise ApplianceError(_message(response.read(), response.status))
@@ -83,14 +83,13 @@ def open_chat(
 
     Raises `ModelNotFound` when it serves no such model.
     """
-    status, settings = admin.get("status"), admin.get("config")
-    http_settings = settings.get("settings", settings).get("http", {})
-    with _own_key(admin, needed=_has_keys(admin) or bool(http_settings.get("api_key_file"))) as key:
+    status, settings = admin.get("status"), admin.get("config")["http"]
+    with _own_key(admin, needed=bool(settings["api_key_file"] or admin.get("keys")["items"])) as key:
         client = ChatClient(
             _reachable(status["url"]),
-            _choose(status.get("models", []), model),
+            _choose(status["models"], model),
             key=key,
-            cafile=http_settings.get("tls_cert_path"),
+            cafile=settings["tls_cert_path"],
             system=system,
         )
         client.set_options(options)
@@ -112,13 +111,8 @@ def _own_key(admin: AdminClient, *, needed: bool) -> Iterator[str | None]:
             admin.delete("keys", name)
 
 
-def _has_keys(admin: AdminClient) -> bool:
-    found = admin.get("keys")
-    return bool(found["keys"] if isinstance(found, dict) else found)
-
-
 def _choose(models: list[dict[str, Any]], wanted: str | None) -> str:
-    names: list[str] = [one["name"] for one in sorted(models, key=lambda one: one.get("phase") != "ready")]
+    names: list[str] = [one["name"] for one in sorted(models, key=lambda one: bool(one["phase"] != "ready"))]
     if wanted in names:
         return str(wanted)
     if wanted is None and names:

@@ -8,9 +8,8 @@ import click
 from appliance.cli.output import print_table
 
 
-def print_events(found: Any) -> None:
-    """Events, oldest first, with what they were decided from. Takes a list or `{"events": [...]}`."""
-    events = found["events"] if isinstance(found, dict) else found
+def print_events(events: list[dict[str, Any]]) -> None:
+    """Events, oldest first, with what they were decided from."""
     rows = [_row(event) for event in sorted(events, key=lambda event: (event["at"], event.get("id", 0)))]
     if rows:
         print_table(("TIME", "SUBJECT", "ACTION", "REASON"), rows)

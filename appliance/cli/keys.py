@@ -32,14 +32,11 @@ def create(call: Call, name: str, as_json: bool) -> None:
 @click.pass_obj
 def list_keys(call: Call, as_json: bool) -> None:
     """List the names of the keys."""
-    found = call.admin().get("keys")
+    found = call.admin().get("keys")["items"]
     if as_json:
         print_json(found)
         return
-    rows = [
-        (key["name"], f"{datetime.fromtimestamp(key['created']):%Y-%m-%d %H:%M}")
-        for key in (found["keys"] if isinstance(found, dict) else found)
-    ]
+    rows = [(key["name"], f"{datetime.fromtimestamp(key['created']):%Y-%m-%d %H:%M}") for key in found]
     if rows:
         print_table(("NAME", "CREATED"), rows)
     else:

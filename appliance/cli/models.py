@@ -63,12 +63,12 @@ def _plain(facts: ModelFacts) -> dict[str, Any]:
 
 def _served(call: Call) -> list[dict[str, Any]]:
     try:
-        found = call.admin().get("models")
+        found = call.admin().get("status")["models"]
     except NotRunning:
         return []
     return [
         {"name": one["name"], "state": one["phase"], "context": one.get("context_length"), "place": "served"}
-        for one in (found["models"] if isinstance(found, dict) else found)
+        for one in found
     ]
 
 

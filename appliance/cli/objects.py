@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from appliance.cli.output import note, print_json, print_table
+from appliance.cli.output import note, print_heading, print_json, print_table
 from appliance.cli.verb import Call, Verb, json_flag
 from appliance.core.records import StoredObject
 from appliance.graph.kinds import resolve_kind
@@ -18,16 +18,14 @@ from appliance.graph.kinds import resolve_kind
 @json_flag
 @click.pass_obj
 def apply(call: Call, files: tuple[str, ...], as_json: bool) -> None:
-    """Create or change objects from manifests. All files are read and checked before the first is sent."""
+    """Create or change objects from manifests: all of them, or none if one is wrong."""
     from appliance.graph.manifest import parse_manifests
 
     manifests = [one for file in files for one in parse_manifests(_read(file), source=file)]
-    admin = call.admin()
-    stored = []
-    for manifest in manifests:
-        for problem in manifest.problems:
-            note(f"warning: {problem}")
-        stored.append(admin.put("objects", body=manifest.document))
+    stored = call.admin().put("objects", body=[one.document for one in manifests])["items"]
+    for manifest, document in zip(manifests, stored, strict=True):
+        for problem in (*manifest.problems, *document.get("warnings", [])):
+            note(f"warning: {manifest.name}: {problem}")
         if not as_json:
             click.echo(f"{manifest.kind}/{manifest.name} applied")
     if as_json:
@@ -44,12 +42,13 @@ def get(call: Call, kind: str, name: str | None, output: str, as_json: bool) -> 
     """List the objects of a KIND (such as dgd), or show one."""
     wanted = resolve_kind(kind).kind
     found = call.admin().get("objects", wanted, *([name] if name else []))
+    documents = [found] if name else found["items"]
     if as_json or output == "json":
         print_json(found)
     elif output == "yaml":
-        _print_yaml(found)
+        _print_yaml(documents)
     else:
-        _print_rows(_items(found), wide=output == "wide")
+        _print_rows(documents, wide=output == "wide")
 
 
 @click.command(cls=Verb)
@@ -62,10 +61,10 @@ def describe(call: Call, kind: str, name: str) -> None:
 
     resolved = resolve_kind(kind)
     admin = call.admin()
-    found = admin.get("objects", resolved.kind, name)
-    _print_yaml(found)
-    click.echo("\nDecisions")
-    print_events(admin.get("events", subject=f"{resolved.short}/{name}", limit=20))
+    _print_yaml([admin.get("objects", resolved.kind, name)])
+    click.echo()
+    print_heading("Decisions")
+    print_events(admin.get("events", subject=f"{resolved.short}/{name}", limit=20)["items"])
 
 
 @click.command(cls=Verb)
@@ -99,18 +98,10 @@ def _read(file: str) -> str:
         raise click.UsageError(f"{file} is no text") from None
 
 
-def _items(found: Any) -> list[dict[str, Any]]:
-    """One document, a list of them, or a Kubernetes List, as a list."""
-    if isinstance(found, dict):
-        items: list[dict[str, Any]] = found.get("items", [found])
-        return items
-    return list(found)
-
-
-def _print_yaml(found: Any) -> None:
+def _print_yaml(documents: list[dict[str, Any]]) -> None:
     from appliance.graph.yaml_text import render_yaml
 
-    click.echo("---\n".join(render_yaml(item) for item in _items(found)), nl=False)
+    click.echo("---\n".join(render_yaml(item) for item in documents), nl=False)
 
 
 def _print_rows(documents: list[dict[str, Any]], *, wide: bool) -> None:

@@ -47,9 +47,11 @@ def serve(ctx: click.Context, /, **flags: Any) -> int:
     MODEL is the path of a .gguf file or a name for the mocker engine. Without MODEL the stored graphs are served; if
     there are none, the small built-in demo model. Prints one line when everything is ready.
     """
+    from appliance.cli.frozen import sweep_leftovers
     from appliance.roles.node import run_node
     from appliance.roles.options import NodeOptions, WorkerWish
 
+    sweep_leftovers()
     call: Call = ctx.obj
     models: tuple[str, ...] = flags["models"]
     if flags["served_model_name"] and len(models) > 1:

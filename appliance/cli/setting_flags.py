@@ -1,5 +1,6 @@
 """Flags made from settings: name, values and help come from the setting, so that flag, file and environment agree."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -35,7 +36,8 @@ def setting_values(flags: Mapping[str, str], given: Mapping[str, Any]) -> dict[s
 def _option(flag: str, key: SettingKey) -> Callable[[F], F]:
     help_text = _first_sentence(setting_docs().get(key.key, ""))
     if key.type is bool:
-        return click.option(f"{flag}/--no-{flag.removeprefix('--')}", default=None, help=_with_default(help_text, key))
+        name = f"{flag}/--no-{flag.removeprefix('--')}" if key.default else flag
+        return click.option(name, is_flag=True, default=None, help=_with_default(help_text, key))
     kind = click.Choice(key.choices) if key.choices else str
     metavar = None if key.choices else "NUMBER" if key.type in (int, float) else "TEXT"
     several = isinstance(key.default, tuple)
@@ -50,7 +52,7 @@ def _with_default(help_text: str, key: SettingKey) -> str:
 
 
 def _first_sentence(text: str) -> str:
-    return text.partition("; ")[0].rstrip(".") + "."
+    return re.split("; |: `", text)[0].rstrip(".") + "."
 
 
 def _parameter(flag: str) -> str:

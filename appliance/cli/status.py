@@ -1,11 +1,13 @@
 """`status`: what runs, how it is, and where clients find it."""
 
+import time
 from typing import Any
 
 import click
 
 from appliance.cli.output import print_heading, print_json, print_table
 from appliance.cli.verb import Call, Verb, json_flag
+from appliance.graph.printer import format_age
 
 
 @click.command(cls=Verb)
@@ -18,18 +20,17 @@ def status(call: Call, as_json: bool) -> None:
         print_json(found)
         return
     click.echo(_headline(found))
-    _section("Models", ("NAME", "STATE", "CONTEXT", "REASON"), [_model(one) for one in found.get("models", [])])
-    _section("Workers", ("ID", "STATE", "MODEL", "PID", "REASON"), [_worker(one) for one in found.get("workers", [])])
-    _section("Front ends", ("ID", "STATE", "PID"), [_frontend(one) for one in found.get("frontends", [])])
+    _section("Models", ("NAME", "STATE", "CONTEXT", "REASON"), [_model(one) for one in found["models"]])
+    columns = ("ID", "STATE", "FOR", "MODEL", "RESTARTS", "PID", "REASON")
+    _section("Workers", columns, [_worker(one) for one in found["workers"]])
+    _section("Front ends", ("ID", "STATE", "FOR", "PID"), [_frontend(one) for one in found["frontends"]])
 
 
 def _headline(found: dict[str, Any]) -> str:
-    parts = [found.get("url") and f"{found['url']}/v1", _count(found.get("active_requests", 0), "running request")]
-    if found.get("uptime_s") is not None:
-        parts.append(f"up {_duration(found['uptime_s'])}")
-    if found.get("draining"):
-        parts.append("draining")
-    return "  ".join(part for part in parts if part)
+    state = "draining" if found["draining"] else "ready" if found["ready"] else "starting"
+    running = found["active_requests"]
+    requests = f"{running} running request{'' if running == 1 else 's'}"
+    return f"{found['url']}  {state}  up {format_age(time.time() - found['started_at'])}  {requests}"
 
 
 def _section(title: str, header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
@@ -40,15 +41,16 @@ def _section(title: str, header: tuple[str, ...], rows: list[tuple[Any, ...]]) -
 
 
 def _model(one: dict[str, Any]) -> tuple[Any, ...]:
-    return one["name"], one.get("phase"), one.get("context_length"), one.get("reason")
+    return one["name"], one["phase"], one["context_length"], one["reason"]
 
 
 def _worker(one: dict[str, Any]) -> tuple[Any, ...]:
-    return one["id"], one.get("phase"), one.get("model"), one.get("pid"), one.get("reason") or _progress(one)
+    reason = one["reason"] or _progress(one)
+    return one["id"], one["phase"], _age(one), one["model"], one["restarts"], one["pid"], reason
 
 
 def _frontend(one: dict[str, Any]) -> tuple[Any, ...]:
-    return one.get("id"), one.get("phase"), one.get("pid")
+    return one["id"], one["phase"], _age(one), one["pid"]
 
 
 def _progress(one: dict[str, Any]) -> str:
@@ -60,11 +62,5 @@ def _progress(one: dict[str, Any]) -> str:
     return f"{progress.get('text', '')} {fraction:.0%}" if fraction >= 0 else str(progress.get("text", ""))
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{seconds:02}s"
+def _age(one: dict[str, Any]) -> str:
+    return format_age(time.time() - one["since"]) if one.get("since") else ""

@@ -32,6 +32,5 @@ def why(call: Call, subject: str, limit: int, as_json: bool) -> None:
 def _events(admin: AdminClient, subject: str, limit: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for candidate in (subject, *(f"{kind}/{subject}" for kind in SUBJECTS)):
-        answer = admin.get("events", subject=candidate, limit=limit)
-        found += answer["events"] if isinstance(answer, dict) else answer
+        found += admin.get("events", subject=candidate, limit=limit)["items"]
     return sorted(found, key=lambda event: (event["at"], event.get("id", 0)))[-limit:]

@@ -67,7 +67,7 @@ class RouterSettings:
     """Placement of requests on workers."""
 
     mode: str = "least-loaded"
-    """`round-robin`, `random` or `least-loaded`."""
+    """How a request is placed on a worker: `round-robin`, `random` or `least-loaded`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +75,9 @@ class LogSettings:
     """What is logged and how."""
 
     format: str = "text"
-    """`text` or `jsonl`."""
+    """Form of log lines: `text` or `jsonl`."""
     level: str = "info"
-    """`debug`, `info`, `warning` or `error`."""
+    """Least level that is logged: `debug`, `info`, `warning` or `error`."""
 
 
 @dataclass(frozen=True, kw_only=True)
