@@ -20,6 +20,7 @@ class RecordingClient:
         self.sends: list[bytes] = []
         self.ended = False
         self.stalled = False
+        self.stall_after_answer = False
         self.broken = False
         self.drains = 0
         self._queue = b""
@@ -38,6 +39,7 @@ class RecordingClient:
         assert self.status == 0
         self.status, self.content_type, self.ended = status, "application/json", True
         self.sends.append(body)
+        self.stalled = self.stall_after_answer
 
     def start_stream(
         self, status: int = 200, content_type: str = "text/event-stream", headers: Sequence[tuple[str, str]] = ()

@@ -45,7 +45,7 @@ class Answer:
         """`preamble` goes in front of a stream's first event; `received_at` is the request's `time.perf_counter`."""
         self.streaming = request.stream
         self.started = False
-        """The client has got, or will get, a part of the stream: too late for an HTTP error."""
+        """The client has got, or will get, a part of the answer: too late for an HTTP error."""
         self.error: ApplianceError | None = None
         """What ended the stream after it had started."""
         self._request = request
@@ -80,7 +80,8 @@ class Answer:
             else:
                 await self._wake.wait()
                 self._wake = trio.Event()
-        if not self.streaming:
+        if not self.started:
+            self.started = True
             self._client.respond(200, self._document())
         await self._client.drained()
 
@@ -98,12 +99,13 @@ class Answer:
         """Indices of the choices that failed and were not reset."""
         return [choice.index for choice in self.choices if choice.error is not None]
 
-    def reset_choice(self, index: int) -> None:
-        """Let a failed choice run again from its prompt. Raises `InternalError` when the client saw some of it."""
-        choice = self.choices[index]
-        if self.started and choice.token_ids:
-            raise InternalError("cannot restart a choice that the client has seen")
-        choice.restart()
+    def restart(self) -> None:
+        """Let all choices run again from their prompts. Raises `InternalError` once the stream has started."""
+        if self.started:
+            raise InternalError("cannot restart an answer that the client has seen")
+        for choice in self.choices:
+            choice.restart()
+        self._running = len(self.choices)
 
     @property
     def first_at(self) -> float | None:

@@ -151,6 +151,37 @@ async def test_failed_choice_runs_again(client: RecordingClient, stream: bool) -
     assert answer.usage().completion_tokens == 7
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_whole_answer_runs_again(client: RecordingClient, stream: bool) -> None:
+    answer = make_answer(chat_request(stream=stream, n=2), client)
+    if not stream:
+        feed(answer, chunk("old", "stop"))
+    answer.choices[1].on_error(WorkerLost("the worker has gone"))
+    with pytest.raises(WorkerLost):
+        await answer.wait()
+    answer.restart()
+    for index in (0, 1):
+        feed(answer, chunk("new", "stop"), choice=index)
+    await answer.wait()
+    assert client.body.count(b"new") == 2
+    assert b"old" not in client.body
+    with pytest.raises(InternalError):
+        answer.restart()
+
+
+async def test_wait_that_was_cancelled_on_a_stalled_client_does_not_answer_twice(
+    client: RecordingClient, autojump_clock: trio.testing.MockClock
+) -> None:
+    answer = make_answer(chat_request(), client)
+    feed(answer, chunk("a", "stop"))
+    client.stall_after_answer = True
+    with trio.move_on_after(1):
+        await answer.wait()
+    client.unblock()
+    await answer.wait()
+    assert len(client.sends) == 1
+
+
 async def test_choice_that_was_seen_does_not_run_again(client: RecordingClient) -> None:
     answer = make_answer(chat_request(stream=True), client)
     feed(answer, chunk("seen"))
