@@ -10,6 +10,7 @@ from pathlib import Path
 APP = "dynamo-appliance"
 SOCKET_PATH_LIMIT = 100  # bytes; the kernel takes 107, and our longest socket name must fit behind the folder
 LONGEST_SOCKET_NAME = 40
+CONTROL_SOCKET = "control.sock"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class Paths:
 
     @property
     def control_socket(self) -> Path:
-        return self.run_dir / "control.sock"
+        return self.run_dir / CONTROL_SOCKET
 
     @property
     def bus_socket(self) -> Path:
@@ -50,6 +51,11 @@ class Paths:
     def link_socket(self, worker: str) -> Path:
         """Socket of a worker's link server; a hash of its id keeps the name short."""
         return self.run_dir / f"w-{short_hash(worker)}.sock"
+
+
+def control_socket_beside(bus_socket: Path) -> Path:
+    """Where the control app serves, for a child that only knows the bus; both lie in the run dir."""
+    return bus_socket.with_name(CONTROL_SOCKET)
 
 
 def short_hash(text: str) -> str:

@@ -110,11 +110,15 @@ class Accounts:
         for gauge in ("active_requests", "inflight_requests", "queued_requests"):
             self._metrics.cell(FE + gauge, model).add()
 
-    def first_token(self, account: Account) -> None:
-        """The first token of the request arrived."""
+    def first_token(self, account: Account, at: float | None = None) -> None:
+        """The first token of the request arrived, now or at a `time.perf_counter` that was noted."""
         if account.first_token is None:
-            account.first_token = time.perf_counter()
+            account.first_token = time.perf_counter() if at is None else at
             self._metrics.cell(FE + "queued_requests", account.model).add(-1)
+
+    def moved(self, account: Account) -> None:
+        """The request goes to another worker from its beginning."""
+        self._metrics.cell(FE + "model_migration_total", account.model, "new_request").add()
 
     def _close(self, account: Account, status: str, error_type: str) -> None:
         metrics, model = self._metrics, account.model

@@ -75,9 +75,13 @@ class Fleet:
 
     async def _join_once(self, worker: WorkerRecord) -> None:
         card = await self._transport.connect(worker.id, worker.address)
-        missing = self._catalog.missing_files(card)
-        fetched = {digest: await self._transport.read_file(worker.id, digest) for digest in missing}
-        self._catalog.learn(card, fetched)
+        try:
+            missing = self._catalog.missing_files(card)
+            fetched = {digest: await self._transport.read_file(worker.id, digest) for digest in missing}
+            self._catalog.learn(card, fetched)
+        except ApplianceError:
+            await self._transport.disconnect(worker.id)
+            raise
         self._joined.add(worker.id)
         if worker.id in self._wanted:
             self._router.add(worker.id, card)

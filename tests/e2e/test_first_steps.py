@@ -95,7 +95,7 @@ def test_a_graph_is_applied_scaled_and_deleted(binary: str | None, tmp_path: Pat
 def test_a_start_with_a_stored_graph_brings_back_what_was_wanted(binary: str | None, tmp_path: Path) -> None:
     with appliance(binary, tmp_path / "state", "--engine", "mocker", "kept") as one:
         assert one.models == ["kept"]
-        one.cli("scale", "kept", "--replicas", "2")
+        one.cli("scale", "worker", "--replicas", "2")
         eventually(lambda: sum(w["phase"] == "ready" for w in one.status()["workers"]) == 2)
     with appliance(binary, tmp_path / "state") as again:
         assert again.models == ["kept"]

@@ -168,7 +168,7 @@ def test_keys_are_asked_for_and_revoked(binary: str | None, tmp_path: Path) -> N
 
 def test_a_model_that_cannot_start_is_a_503(binary: str | None, tmp_path: Path) -> None:
     with appliance(binary, tmp_path / "state", "--engine", "mocker", "--hold-s", "1", "m") as one:
-        one.cli("scale", "m", "--replicas", "0")
+        one.cli("scale", "worker", "--replicas", "0")
         with openai.OpenAI(base_url=one.url + "/v1", api_key="none", max_retries=0) as client:
             eventually(lambda: one.status()["workers"] == [])
             with pytest.raises(openai.InternalServerError) as caught:

@@ -1,0 +1,195 @@
+"""The request path: decode, hold until the model is ready, prepare, place, stream; again when a worker is lost."""
+
+import uuid
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import trio
+
+from appliance.core.errors import ApplianceError, InvalidRequest, WorkerTimeout
+from appliance.core.generation import EmbeddingRequest, GenerationRequest, PublicEndpoint
+from appliance.core.identity import ModelName, RequestId, WorkerId
+from appliance.core.ports import WorkerTransport
+from appliance.core.requests import EngineRequest, StopConditions
+from appliance.core.settings import RequestSettings
+from appliance.frontend.accounts import Account, Accounts
+from appliance.frontend.catalog import Catalog, ServedModel
+from appliance.frontend.protocols.openai.decode import decode_chat, decode_completion, decode_embedding
+from appliance.frontend.protocols.openai.documents import embedding_document
+from appliance.frontend.protocols.openai.formats import chat_format, completion_format
+from appliance.frontend.protocols.openai.sse import preamble
+from appliance.frontend.streams.answer import Answer, PromptFacts
+from appliance.frontend.streams.seams import AnswerFormat, TextTools
+from appliance.preprocess.stops import StopMatcher
+from appliance.routing.router import Router
+from appliance.web.exchange import Exchange
+
+Decode = Callable[[bytes, RequestId], GenerationRequest]
+MakeFormat = Callable[[GenerationRequest], AnswerFormat]
+
+
+class GenerationService:
+    """Handlers of the generation routes of one front end."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        router: Router,
+        transport: WorkerTransport,
+        accounts: Accounts,
+        settings: Callable[[], RequestSettings],
+    ) -> None:
+        self._catalog, self._router, self._transport = catalog, router, transport
+        self._accounts, self._settings = accounts, settings
+
+    async def chat(self, exchange: Exchange) -> None:
+        """`POST /v1/chat/completions`."""
+        await self._generate(exchange, "chat_completions", decode_chat, chat_format)
+
+    async def completion(self, exchange: Exchange) -> None:
+        """`POST /v1/completions`."""
+        await self._generate(exchange, "completions", decode_completion, completion_format)
+
+    async def embedding(self, exchange: Exchange) -> None:
+        """`POST /v1/embeddings`."""
+        with self._accounts.request(new_id(), "embeddings") as account:
+            request = decode_embedding(exchange.request.body, account.id)
+            served = await self._ready_model(request.model, account)
+            if served.card.task != "embed":
+                raise InvalidRequest(f"the model {request.model!r} gives no embeddings", param="model")
+            engine_requests = await self._embedding_requests(served, request)
+            account.prompt_tokens = sum(len(one.token_ids) for one in engine_requests)
+            vectors = [await self._embed(one, account) for one in engine_requests]
+            self._accounts.first_token(account)
+            body = embedding_document(
+                request.model, vectors, account.prompt_tokens, base64_vectors=request.base64
+            )
+            exchange.respond(200, body)
+
+    async def _generate(
+        self, exchange: Exchange, endpoint: PublicEndpoint, decode: Decode, make_format: MakeFormat
+    ) -> None:
+        with self._accounts.request(new_id(), endpoint) as account:
+            request = decode(exchange.request.body, account.id)
+            account.stream = request.stream
+            served = await self._ready_model(request.model, account)
+            if served.card.task == "embed":
+                raise InvalidRequest(f"the model {request.model!r} only gives embeddings", param="model")
+            prepared = await served.prompts.prepare(request)
+            answer = Answer(
+                request,
+                exchange,
+                make_format(request),
+                text_tools(served, request),
+                [PromptFacts(len(one.token_ids), one.text if request.echo else "") for one in prepared],
+                preamble=preamble(request, prepared[0].text, prepared[0].token_ids) if request.annotations else b"",
+                received_at=account.started,
+            )
+            try:
+                await self._run(answer, served.prompts.engine_requests(prepared, request), account)
+            finally:
+                self._settle(account, answer)
+
+    async def _ready_model(self, name: ModelName, account: Account) -> ServedModel:
+        """The model once it has a ready worker. Raises `ModelNotFound`, or `ModelNotReady` after the hold time."""
+        self._catalog.record(name)
+        self._accounts.model_known(account, name)
+        if not self._router.ready_workers(name):
+            await self._router.wait_ready(name, self._settings().hold_s)
+        served = self._catalog.served(name)
+        assert served is not None, "a worker joins the router after its card was learnt"
+        return served
+
+    async def _run(self, answer: Answer, requests: list[EngineRequest], account: Account) -> None:
+        """Run all choices until the answer is with the client; on other workers again when one is lost before that.
+
+        A stream of which the client has seen something is not repeated: it ends with an error inside.
+        """
+        settings = self._settings()
+        lost: set[WorkerId] = set()
+        for attempt in range(settings.migration_limit + 1):
+            if attempt:
+                self._accounts.moved(account)
+                await self._router.wait_ready(requests[0].model, settings.hold_s)
+            try:
+                await self._attempt(answer, requests, account, lost)
+            except ApplianceError as error:
+                if not error.retryable or answer.started or attempt == settings.migration_limit:
+                    raise
+                lost.update(WorkerId(account.workers[-len(requests) + index]) for index in answer.failed)
+                answer.restart()
+            else:
+                return
+
+    async def _attempt(
+        self, answer: Answer, requests: list[EngineRequest], account: Account, avoid: set[WorkerId]
+    ) -> None:
+        """Place and open every choice, and follow them to the end. Leaving cancels what still runs."""
+        async with AsyncExitStack() as stack:
+            for choice, request in zip(answer.choices, requests, strict=True):
+                placement = stack.enter_context(self._router.place(request.model, avoid=avoid))
+                account.workers.append(placement.worker)
+                await stack.enter_async_context(self._transport.open(placement.worker, request, choice))
+            await self._follow(answer, self._settings().first_token_s)
+
+    async def _follow(self, answer: Answer, patience_s: float) -> None:
+        """Wait for the answer as long as tokens keep coming. Raises `WorkerTimeout` after `patience_s` without any."""
+        while True:
+            before = answer.usage().completion_tokens
+            with trio.move_on_after(patience_s):
+                await answer.wait()
+                return
+            if answer.usage().completion_tokens == before:
+                error = WorkerTimeout(f"the worker gave no token for {patience_s:g} s")
+                if not answer.fail(error):
+                    raise error
+
+    def _settle(self, account: Account, answer: Answer) -> None:
+        """Book what the answer has come to, also when it was cut off."""
+        usage = answer.usage()
+        account.prompt_tokens, account.output_tokens = usage.prompt_tokens, usage.completion_tokens
+        account.cached_tokens = usage.cached_tokens
+        account.gaps = answer.gaps
+        account.error = answer.error
+        if answer.first_at is not None:
+            self._accounts.first_token(account, at=answer.first_at)
+
+    async def _embedding_requests(self, served: ServedModel, request: EmbeddingRequest) -> list[EngineRequest]:
+        return [
+            EngineRequest(
+                id=request.id,
+                model=request.model,
+                token_ids=await served.prompts.input_ids(text),
+                task="embed",
+                stop=StopConditions(max_tokens=1),
+            )
+            for text in request.inputs
+        ]
+
+    async def _embed(self, request: EngineRequest, account: Account) -> list[float]:
+        settings = self._settings()
+        for attempt in range(settings.migration_limit + 1):
+            try:
+                with self._router.place(request.model) as placement:
+                    account.workers.append(placement.worker)
+                    return await self._transport.embed(placement.worker, request)
+            except ApplianceError as error:
+                if not error.retryable or attempt == settings.migration_limit:
+                    raise
+                await self._router.wait_ready(request.model, settings.hold_s)
+        raise AssertionError("unreachable")
+
+
+def new_id() -> RequestId:
+    """A fresh request id."""
+    return RequestId(str(uuid.uuid4()))
+
+
+def text_tools(served: ServedModel, request: GenerationRequest) -> TextTools:
+    """How this request's choices get their text from token ids."""
+    tokenizer = served.tokenizer
+    return TextTools(
+        detokeniser=lambda: tokenizer.detokeniser(skip_special=request.skip_special_tokens),
+        matcher=lambda: StopMatcher(request.stop, include=request.include_stop) if request.stop else None,
+        token_bytes=tokenizer.token_bytes,
+    )

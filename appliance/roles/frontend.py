@@ -1,0 +1,125 @@
+"""The front-end role: the public listener over links to workers; the supervisor tells it over the bus what exists."""
+
+import logging
+import socket
+
+import trio
+
+from appliance.core.errors import UsageError
+from appliance.core.identity import WorkerId
+from appliance.core.paths import control_socket_beside
+from appliance.frontend.accounts import Accounts
+from appliance.frontend.catalog import Catalog
+from appliance.frontend.fleet import Fleet
+from appliance.frontend.routes import PublicRoutes
+from appliance.frontend.service import GenerationService
+from appliance.roles.launching import run_role
+from appliance.roles.options import FrontendOptions
+from appliance.roles.signals import watch_stop_signals
+from appliance.routing.router import Router
+from appliance.telemetry.cells import Metrics
+from appliance.telemetry.event_loop import watch_event_loop
+from appliance.telemetry.metrics import TABLE
+from appliance.transport.bus_client import BusClient, connect_bus
+from appliance.transport.links import Links
+from appliance.web.exchange import Exchange
+from appliance.web.guards import AccessRules, KeyRing, is_loopback
+from appliance.web.listener import Listener
+from appliance.web.proxy import UnixProxy
+from appliance.web.sockets import adopt
+from appliance.web.tls import server_context
+from appliance.wire.bus_messages import ChildHello, Picture, Ready, Stop
+
+log = logging.getLogger(__name__)
+access_log = logging.getLogger("appliance.access")
+
+
+def run_frontend(options: FrontendOptions) -> int:
+    """Serve until stopped; the exit code."""
+    settings = options.settings
+    return run_role(_Frontend(options).run, options.child, settings.log, role="frontend", debug=options.debug)
+
+
+class _Frontend:
+    """One front-end process."""
+
+    def __init__(self, options: FrontendOptions) -> None:
+        if options.child.bus_socket is None:
+            raise UsageError("a front end needs the supervisor's bus; start the appliance with `serve`")
+        self._bus_socket = options.child.bus_socket
+        self._id = options.child.worker_id or "frontend"
+        self._fds = options.child.listen_fds
+        self._settings = options.settings
+        self._rules = AccessRules()
+        self._metrics = Metrics(TABLE)
+        self._accounts = Accounts(self._metrics)
+        self._catalog = Catalog()
+        self._router = Router(options.settings.router.mode)
+
+    async def run(self) -> None:
+        sockets = adopt(self._fds)
+        async with connect_bus(self._bus_socket, ChildHello("frontend", self._id, 0)) as bus:
+            bus.answer("metrics", self._metrics.series)
+            bus.answer("requests", self._accounts.snapshot)
+            async with trio.open_nursery() as nursery:
+                # An orderly stop comes over the bus; a signal means that its time is over.
+                cancel = nursery.cancel_scope.cancel
+                await nursery.start(watch_stop_signals, cancel, cancel)
+                nursery.start_soon(watch_event_loop, self._metrics)
+                await self._serve(bus, sockets, nursery)
+                nursery.cancel_scope.cancel()
+
+    async def _serve(self, bus: BusClient, sockets: list[socket.socket], nursery: trio.Nursery) -> None:
+        first = await anext(aiter(bus))
+        if not isinstance(first, Picture):
+            return
+        links = Links(nursery, on_lost=self._on_lost, on_draining=self._on_draining)
+        self._fleet = Fleet(links, self._catalog, self._router, nursery)
+        self._apply(first)
+        service = GenerationService(self._catalog, self._router, links, self._accounts, lambda: self._settings.requests)
+        http = self._settings.http
+        tls = server_context(http.tls_cert_path, http.tls_key_path)
+        proxy = UnixProxy(str(control_socket_beside(self._bus_socket)), secure=tls is not None)
+        listener = Listener(
+            sockets,
+            PublicRoutes(service, self._catalog),
+            http,
+            fallback=proxy,
+            tls=tls,
+            guard=lambda exchange: self._rules(exchange),
+            on_done=log_access if http.access_log else None,
+        )
+        await nursery.start(listener.run)
+        await bus.send(Ready())
+        await self._follow(bus, listener)
+
+    async def _follow(self, bus: BusClient, listener: Listener) -> None:
+        """Take in pictures until told to stop; without a supervisor there is nothing to go on for."""
+        async for message in bus:
+            if isinstance(message, Stop):
+                await listener.drain(message.drain_s)
+                return
+            self._apply(message)
+
+    def _apply(self, picture: Picture) -> None:
+        self._settings = picture.settings
+        self._rules = AccessRules(
+            keys=KeyRing(key.sha256 for key in picture.keys),
+            loopback=is_loopback(picture.settings.http.host),
+            cors_origins=picture.settings.http.cors_origins,
+        )
+        self._catalog.set_records(picture.models)
+        self._fleet.apply(picture.workers)
+
+    def _on_lost(self, worker: WorkerId, reason: str) -> None:
+        self._fleet.on_lost(worker, reason)
+
+    def _on_draining(self, worker: WorkerId) -> None:
+        self._fleet.on_draining(worker)
+
+
+def log_access(exchange: Exchange) -> None:
+    """One line per answered request; never its text."""
+    request = exchange.request
+    outcome = "broken off" if exchange.broken else exchange.status
+    access_log.info("%s %s %s %s", request.peer, request.method, request.path, outcome)

@@ -1,0 +1,35 @@
+"""The admin service: objects, keys and diagnosis in one, as the admin app wants them."""
+
+from collections.abc import Callable
+
+import trio
+
+from appliance.core.ports import StateStore
+from appliance.roles.node.board import Board
+from appliance.roles.node.diagnosis import NodeDiagnosis
+from appliance.roles.node.keys import KeyStore
+from appliance.roles.node.objects import ObjectStoreAdmin
+from appliance.supervision.supervisor import Supervisor
+from appliance.transport.bus_server import BusServer
+
+
+class NodeAdmin(ObjectStoreAdmin, KeyStore, NodeDiagnosis):
+    """`AdminService` of one node."""
+
+    def __init__(
+        self,
+        store: StateStore,
+        board: Board,
+        supervisor: Supervisor,
+        bus: BusServer,
+        port: int,
+        on_stop: Callable[[], None],
+    ) -> None:
+        ObjectStoreAdmin.__init__(self, store)
+        NodeDiagnosis.__init__(self, board, store, supervisor, bus, port)
+        self._on_stop = on_stop
+
+    async def stop(self) -> None:
+        """Begin an orderly stop, as after SIGTERM."""
+        self._on_stop()
+        await trio.lowlevel.checkpoint()

@@ -1,0 +1,69 @@
+"""What the node knows at this moment, gathered from store, supervision and front ends; every view reads it here."""
+
+import time
+
+from appliance.core.records import KeyRecord, ModelRecord
+from appliance.core.settings import Settings
+from appliance.roles.node.desired import OWN_GRAPH, DesiredState
+from appliance.roles.node.pictures import compose_picture
+from appliance.supervision.supervisor import Supervisor
+from appliance.supervision.views import WorkerView
+from appliance.wire.bus_messages import Picture
+
+
+class Board:
+    """The facts of one node. Reading it costs nothing but the composing."""
+
+    def __init__(self, settings: Settings, desired: DesiredState, supervisor: Supervisor) -> None:
+        self.settings = settings
+        self.started_at = time.time()
+        self.keys: list[KeyRecord] = []
+        self.draining = False
+        self.serving = False
+        self.was_ready = False
+        """Everything wanted at the start has served at the same time; later failures do not take that back."""
+        self._desired, self._supervisor = desired, supervisor
+
+    def set_keys(self, keys: list[KeyRecord]) -> None:
+        """Replace the keys that open the public port."""
+        self.keys = keys
+        self._supervisor.note_change()
+
+    def set_serving(self) -> None:
+        """The control app answers from now on."""
+        self.serving = True
+        self._supervisor.note_change()
+
+    def set_draining(self) -> None:
+        """From now on `/health` says so."""
+        self.draining = True
+        self._supervisor.note_change()
+
+    def picture(self) -> Picture:
+        """What front ends are told."""
+        graphs = self._desired.graphs.values()
+        return compose_picture(graphs, self._supervisor.views(), self.keys, self.settings, self.draining)
+
+    def models(self) -> list[ModelRecord]:
+        """All served names."""
+        return self.picture().models
+
+    def workers(self) -> list[WorkerView]:
+        """All processes but front ends."""
+        return [view for view in self._supervisor.views() if view.instance.graph != OWN_GRAPH]
+
+    def front_ends(self) -> list[WorkerView]:
+        """The processes on the public port."""
+        return [view for view in self._supervisor.views() if view.instance.graph == OWN_GRAPH]
+
+    def is_ready(self) -> bool:
+        """Every wanted process serves, and so do we."""
+        wanted = [one for graph in self._desired.graphs.values() for one in self._desired.wanted_of(graph)]
+        keys = {one.key for one in wanted if one.type != "frontend"}
+        ready = {view.key for view in self.workers() if view.phase == "ready"}
+        front_ends = self.front_ends()
+        return self.serving and keys <= ready and bool(front_ends) and all(view.phase == "ready" for view in front_ends)
+
+    def failures(self) -> list[WorkerView]:
+        """Processes that were given up."""
+        return [view for view in self._supervisor.views() if view.phase == "failed"]

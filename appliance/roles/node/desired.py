@@ -1,0 +1,118 @@
+"""Follows the stored graphs: hands what they want to the supervisor, and writes back how far it is."""
+
+import logging
+import time
+from collections.abc import Sequence
+
+import trio
+
+from appliance.core.errors import ApplianceError
+from appliance.core.instances import ComponentInstance
+from appliance.core.records import StoredObject
+from appliance.graph.instances import instances
+from appliance.graph.kinds import DGD
+from appliance.graph.status import InstanceState, graph_status
+from appliance.state.sqlite import SqliteStateStore
+from appliance.supervision.supervisor import Supervisor
+from appliance.supervision.views import WorkerView
+
+log = logging.getLogger(__name__)
+
+OWN_GRAPH = "appliance"
+"""Graph name of the processes that every graph shares: the front ends on the public port."""
+RUN_ON_A_BOX = ("frontend", "worker")
+"""Verbs of ours that a graph's components run as processes here."""
+
+
+class DesiredState:
+    """The graphs as last seen in the store.
+
+    Front-end components are not processes of their own graph: all graphs share the front ends on the one public
+    port, as many as the graph that wants most of them, and a graph's front-end component is as ready as those are.
+    """
+
+    def __init__(self, store: SqliteStateStore, supervisor: Supervisor, frontends: int) -> None:
+        self._store, self._supervisor, self._frontends = store, supervisor, frontends
+        self.graphs: dict[str, StoredObject] = {}
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Follow the store and the supervisor for ever; `started` means that the stored graphs are wanted now."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._follow_store)
+            nursery.start_soon(self._write_status)
+            task_status.started()
+
+    def wanted_of(self, graph: StoredObject) -> list[ComponentInstance]:
+        """The instances of a graph; none, with a logged reason, of a graph that cannot be run."""
+        try:
+            found = instances(graph)
+        except ApplianceError as error:
+            log.warning("cannot run graph %s: %s", graph.name, error)
+            return []
+        return [one for one in found if one.argv[0] in RUN_ON_A_BOX]
+
+    def states_of(self, graph: StoredObject, views: Sequence[WorkerView]) -> list[InstanceState]:
+        """The processes of a graph, the shared front ends counted for its front-end component."""
+        own = [_state(view, view.instance.component) for view in views if view.instance.graph == graph.name]
+        shared = [view for view in views if view.instance.graph == OWN_GRAPH]
+        stand_ins = [one for one in self.wanted_of(graph) if one.type == "frontend"]
+        for stand_in, view in zip(stand_ins, shared, strict=False):
+            own.append(_state(view, stand_in.component, stand_in.spec_hash))
+        return own
+
+    async def _follow_store(self, *, task_status: trio.TaskStatus[None]) -> None:
+        present = await self._store.read(lambda reader: reader.list_all(DGD))
+        self.graphs = {graph.name: graph for graph in present}
+        self._want()
+        task_status.started()
+        while True:  # a watch that fell behind is closed; the next one starts with the whole picture
+            async with self._store.watch(DGD) as changes:
+                async for change in changes:
+                    if change.type == "DELETED":
+                        self.graphs.pop(change.object.name, None)
+                    else:
+                        self.graphs[change.object.name] = change.object
+                    self._want()
+
+    def _want(self) -> None:
+        wanted = [one for graph in self.graphs.values() for one in self.wanted_of(graph)]
+        workers = [one for one in wanted if one.type != "frontend"]
+        most = max((one.index + 1 for one in wanted if one.type == "frontend"), default=0)
+        self._supervisor.set_wanted([*self._front_ends(max(most, self._frontends)), *workers])
+
+    def _front_ends(self, count: int) -> list[ComponentInstance]:
+        return [
+            ComponentInstance(
+                graph=OWN_GRAPH, component="frontend", index=index, type="frontend", argv=("frontend",), spec_hash=""
+            )
+            for index in range(count)
+        ]
+
+    async def _write_status(self) -> None:
+        while True:
+            seen = self._supervisor.version  # also rises when other instances are wanted
+            await self._write_all()
+            # No deadline: there is nothing to write until something changes.
+            await self._supervisor.wait_changed(seen)
+
+    async def _write_all(self) -> None:
+        views = self._supervisor.views()
+        now = time.time()
+        fresh = {
+            graph.name: graph_status(graph, self.wanted_of(graph), self.states_of(graph, views), now)
+            for graph in self.graphs.values()
+        }
+        changed = {name: status for name, status in fresh.items() if status != self.graphs[name].status}
+        if changed:
+            await self._store.write(
+                lambda writer: [writer.put_status(DGD, name, status) for name, status in changed.items()]
+            )
+
+
+def _state(view: WorkerView, component: str, spec_hash: str | None = None) -> InstanceState:
+    return InstanceState(
+        component=component,
+        phase=view.phase,
+        spec_hash=view.spec_hash if spec_hash is None else spec_hash,
+        reason=view.reason,
+    )

@@ -1,0 +1,188 @@
+"""The life of one node: what is opened in which order, how it becomes ready, how it stops."""
+
+import os
+import threading
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any
+
+import structlog
+import trio
+
+from appliance.core.config import environment
+from appliance.core.errors import EngineFailed, StateUnavailable
+from appliance.core.paths import Paths
+from appliance.core.records import KeyRecord
+from appliance.models.demo import DEMO_NAME
+from appliance.roles.node.admin import NodeAdmin
+from appliance.roles.node.board import Board
+from appliance.roles.node.children import Launcher
+from appliance.roles.node.desired import DesiredState
+from appliance.roles.node.first_graph import write_first_graph
+from appliance.roles.node.keys import KIND as KEY_KIND
+from appliance.roles.node.keys import KeyStore, read_key_file
+from appliance.roles.node.ledger import Ledger
+from appliance.roles.node.public_sockets import PublicSockets
+from appliance.roles.node.public_view import NodeView
+from appliance.roles.node.readiness import announce, notify_systemd, ready_line
+from appliance.roles.node.reports import ChildReports, begin_drain, push_pictures
+from appliance.roles.options import NodeOptions
+from appliance.roles.own_executable import own_command
+from appliance.roles.signals import watch_stop_signals
+from appliance.state.lock import hold_lock
+from appliance.state.sqlite import SqliteStateStore, open_store
+from appliance.supervision.guard_client import GuardClient
+from appliance.supervision.supervisor import Supervisor
+from appliance.supervision.surroundings import Surroundings
+from appliance.transport.bus_server import BusServer
+from appliance.web.guards import check_bind
+
+log = structlog.get_logger(__name__)
+
+LAST_RESORT_S = 15.0  # beyond the sum of the deadlines of an orderly stop, before the process ends itself
+
+
+class Node:
+    """One appliance on one box."""
+
+    def __init__(self, options: NodeOptions) -> None:
+        self._options = options
+        self._settings = options.settings
+
+    async def run(self) -> None:
+        """Serve until a stop signal. Raises `ApplianceError` when the start is not possible."""
+        paths = self._options.paths
+        make_folders(paths)
+        file_keys = read_key_file(self._settings.http.api_key_file)
+        async with AsyncExitStack() as stack:
+            stack.enter_context(hold_lock(paths.lock))
+            store = await stack.enter_async_context(open_store(paths.database))
+            stored_keys = await KeyStore(store).records()
+            check_bind(self._settings.http, has_keys=bool(file_keys or stored_keys))
+            sockets = PublicSockets(self._settings.http.host, self._settings.http.port)
+            stack.callback(sockets.close)
+            if await write_first_graph(store, self._options):
+                log.info("the store is empty: serving the built-in demo model", model=DEMO_NAME)
+            await _Running(self._options, store, sockets, file_keys).run()
+
+
+class _Running:
+    """The node from open store and bound port on: services in nested nurseries, stopped in the reverse order."""
+
+    def __init__(
+        self, options: NodeOptions, store: SqliteStateStore, sockets: PublicSockets, file_keys: list[KeyRecord]
+    ) -> None:
+        self._options, self._store, self._sockets = options, store, sockets
+        self._settings = options.settings
+        self._launcher = Launcher(options.settings, options.paths, sockets)
+        self._reports = ChildReports()
+        self._bus = BusServer(options.paths.bus_socket, self._reports)
+        self._ledger = Ledger(store)
+        self._file_keys = file_keys
+        self._stop = trio.Event()
+
+    async def run(self) -> None:
+        """Start everything, announce it, and wait for the end."""
+        async with GuardClient(own_command("guard"), self._launcher.guard_environment()) as guard:
+            self._supervisor = Supervisor(self._surroundings(guard), logs_dir=self._options.paths.logs)
+            desired = DesiredState(self._store, self._supervisor, self._settings.http.frontend_processes)
+            self._board = Board(self._settings, desired, self._supervisor)
+            self._reports.attach(self._supervisor, self._board)
+            async with trio.open_nursery() as services:
+                services.start_soon(self._ledger.run)
+                await services.start(self._bus.run)
+                await services.start(self._supervisor.run)
+                services.start_soon(push_pictures, self._bus, self._board, self._supervisor)
+                await services.start(self._follow_keys)
+                await services.start(desired.run)
+                await self._serve()
+                services.cancel_scope.cancel()
+
+    async def _serve(self) -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(watch_stop_signals, self._stop.set, partial(nursery.start_soon, self._stop_now))
+            nursery.start_soon(self._announce_when_ready)
+            await nursery.start(self._run_control)
+            await self._stop.wait()  # no deadline: an appliance runs until it is told to stop
+            await self._shut_down()
+            nursery.cancel_scope.cancel()
+
+    async def _run_control(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Serve the control and admin apps. Their import takes as long as a worker's start, so it runs beside it."""
+        serve_control = await trio.to_thread.run_sync(_import_control)
+        admin = NodeAdmin(self._store, self._board, self._supervisor, self._bus, self._sockets.port, self._stop.set)
+        async with trio.open_nursery() as nursery:
+            view = NodeView(self._board, self._bus)
+            await nursery.start(serve_control, view, admin, self._options.paths)
+            self._board.set_serving()
+            task_status.started()
+
+    async def _announce_when_ready(self) -> None:
+        while not self._board.is_ready():
+            self._give_up_if_hopeless()
+            # No deadline: supervision has one for each worker, after which it is failed or starts again.
+            await self._supervisor.wait_changed(self._supervisor.version)
+        self._board.was_ready = True
+        line = ready_line(self._settings.http, self._sockets.port, self._board.models(), self._board.started_at)
+        announce(line, self._options.ready_fd)
+        notify_systemd(environment(), "READY=1")
+
+    def _give_up_if_hopeless(self) -> None:
+        """Models that were asked for on the command line and cannot be served at all end the start."""
+        failed = self._board.failures()
+        if self._options.models and failed and len(failed) == len(self._board.workers()):
+            raise EngineFailed(f"cannot serve {failed[0].instance.component}: {failed[0].reason}")
+
+    async def _shut_down(self) -> None:
+        drain = self._settings.drain
+        arm_last_resort(drain.request_s + 2 * drain.term_s + LAST_RESORT_S)
+        notify_systemd(environment(), "STOPPING=1")
+        log.info("stopping", drain_s=drain.request_s)
+        self._board.set_draining()
+        await self._supervisor.shut_down(drain.request_s, drain.term_s)
+
+    async def _stop_now(self) -> None:
+        await self._supervisor.shut_down(0, 1)
+
+    async def _follow_keys(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep the board's keys as the store has them."""
+        keys = KeyStore(self._store)
+        self._board.set_keys([*self._file_keys, *await keys.records()])
+        task_status.started()
+        while True:  # a watch that fell behind is closed; the next one starts with the whole picture
+            async with self._store.watch(KEY_KIND) as changes:
+                async for _ in changes:
+                    self._board.set_keys([*self._file_keys, *await keys.records()])
+
+    def _surroundings(self, guard: GuardClient) -> Surroundings:
+        return Surroundings(
+            launch=self._launcher,
+            begin_drain=partial(begin_drain, self._bus),
+            ledger=self._ledger.note,
+            settings=self._settings.supervision,
+            drain=self._settings.drain,
+            start_deadline_s=self._launcher.start_deadline_s,
+            guard=guard,
+        )
+
+
+def make_folders(paths: Paths) -> None:
+    """Create state and run dir, readable by the owner only. Raises `StateUnavailable`."""
+    for folder in (paths.state_dir, paths.run_dir, paths.logs):
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StateUnavailable(f"cannot create {folder}: {error.strerror}") from None
+
+
+def arm_last_resort(after_s: float) -> None:
+    """End this process hard when the orderly stop hangs; the guard then kills every worker."""
+    timer = threading.Timer(after_s, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
+
+
+def _import_control() -> Any:
+    from appliance.roles.node.control import serve_control
+
+    return serve_control

@@ -1,0 +1,87 @@
+"""The picture that front ends get: workers, models, keys, settings. Pure: facts in, one message out."""
+
+from collections.abc import Iterable, Sequence
+
+from appliance.core.errors import ApplianceError
+from appliance.core.identity import ModelName, WorkerId
+from appliance.core.records import KeyRecord, ModelPhase, ModelRecord, StoredObject, WorkerRecord
+from appliance.core.settings import Settings
+from appliance.graph.documents import document_of
+from appliance.graph.launch import plan_launch
+from appliance.graph.schema import read_graph
+from appliance.roles.model_names import served_name
+from appliance.supervision.views import WorkerView
+from appliance.wire.bus_messages import Picture
+
+
+def compose_picture(
+    graphs: Iterable[StoredObject],
+    views: Sequence[WorkerView],
+    keys: Sequence[KeyRecord],
+    settings: Settings,
+    draining: bool,
+) -> Picture:
+    """All that a front end needs to know at this moment."""
+    workers = [_worker(view) for view in views if view.instance.type != "frontend"]
+    return Picture(workers, models(graphs, workers, views), list(keys), settings, draining)
+
+
+def models(
+    graphs: Iterable[StoredObject], workers: Sequence[WorkerRecord], views: Sequence[WorkerView]
+) -> list[ModelRecord]:
+    """Every name that a stored graph serves, and every name that a worker has shown, with its phase."""
+    reasons = {view.id: view.reason for view in views}
+    names: dict[ModelName, int] = {}
+    for graph in graphs:
+        for name in _declared(graph):
+            names[name] = min(names.get(name, int(graph.created_at)), int(graph.created_at))
+    for worker in workers:
+        if worker.card is not None:
+            names.setdefault(worker.card.name, int(min((v.since for v in views if v.id == worker.id), default=0)))
+    return [_model(name, created, workers, reasons) for name, created in names.items()]
+
+
+def _declared(graph: StoredObject) -> list[ModelName]:
+    """Names that a graph's worker components serve, also with no replica."""
+    parsed, _ = read_graph(document_of(graph))
+    found = []
+    for at, component in enumerate(parsed.spec.components):
+        try:
+            launch, _ = plan_launch(component, parsed.spec.env, f"spec.components[{at}]")
+        except ApplianceError:
+            continue
+        if launch is not None and launch.argv[0] == "worker" and (name := served_name(launch.argv)):
+            found.append(ModelName(name))
+    return found
+
+
+def _model(name: ModelName, created: int, workers: Sequence[WorkerRecord], reasons: dict[WorkerId, str]) -> ModelRecord:
+    own = [worker for worker in workers if worker.model == name]
+    cards = [worker.card for worker in own if worker.card is not None]
+    phase: ModelPhase = "cold"
+    reason = "no replica is wanted"
+    if any(worker.phase == "ready" for worker in own):
+        phase, reason = "ready", ""
+    elif own:
+        failed = all(worker.phase == "failed" for worker in own)
+        phase, reason = ("failed" if failed else "starting"), reasons.get(own[-1].id, "")
+    return ModelRecord(
+        name=name,
+        phase=phase,
+        created=created,
+        reason=reason,
+        context_length=cards[0].context_length if cards else None,
+    )
+
+
+def _worker(view: WorkerView) -> WorkerRecord:
+    name = view.card.name if view.card is not None else served_name(view.instance.argv) or ""
+    return WorkerRecord(
+        id=view.id,
+        model=ModelName(name),
+        phase=view.phase,
+        address=view.address,
+        graph=view.instance.graph,
+        component=view.instance.component,
+        card=view.card,
+    )

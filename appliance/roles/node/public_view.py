@@ -1,0 +1,83 @@
+"""What the public control app shows: health and the metrics of all processes."""
+
+import zlib
+from typing import Any
+
+import msgspec
+
+from appliance.core.errors import ModelNotFound, NotImplementedHere
+from appliance.core.records import ModelRecord
+from appliance.frontend.control.views import BusyThreshold, Health, InstanceView
+from appliance.roles.node.board import Board
+from appliance.supervision.views import WorkerView
+from appliance.telemetry.cells import Metrics, Series, merge_series
+from appliance.telemetry.metrics import TABLE, render
+from appliance.transport.bus_server import BusServer
+
+PULL_S = 2.0  # a scrape must not wait for a busy front end
+
+
+class NodeView:
+    """`ControlView` over the board; metrics are pulled from the front ends at each scrape."""
+
+    def __init__(self, board: Board, bus: BusServer) -> None:
+        self._board, self._bus = board, bus
+
+    def health(self) -> Health:
+        if self._board.draining:
+            return Health(status="draining", message="the appliance is stopping")
+        instances = [_instance(view) for view in self._board.workers() if view.phase == "ready"]
+        if not self._board.was_ready:
+            waiting = [f"{v.key}: {v.phase} {v.reason}".strip() for v in self._board.workers() if v.phase != "ready"]
+            return Health(status="starting", message="; ".join(waiting) or "starting", instances=instances)
+        return Health(status="healthy", instances=instances)
+
+    def models(self) -> list[ModelRecord]:
+        return self._board.models()
+
+    async def metrics(self) -> bytes:
+        answers = await self._bus.pull_all("frontend", "metrics", PULL_S)
+        pulled = [msgspec.convert(answer, list[Series]) for answer in answers.values()]
+        return render(merge_series([*pulled, self._own_series()]))
+
+    def busy_thresholds(self) -> list[BusyThreshold]:
+        return []
+
+    async def set_busy_threshold(self, threshold: BusyThreshold) -> BusyThreshold:
+        names = [record.name for record in self.models()]
+        if threshold.model not in names:
+            raise ModelNotFound(f"the model {threshold.model!r} does not exist; models here: {', '.join(names)}")
+        raise NotImplementedHere("busy thresholds come with the KV router")
+
+    def _own_series(self) -> list[Series]:
+        """Metrics of the supervisor itself, made anew at each scrape."""
+        metrics = Metrics(TABLE)
+        for view in self._board.workers():
+            metrics.cell("appliance_workers", view.card.name if view.card else "", view.phase).add()
+            metrics.cell("appliance_worker_restarts_total", view.instance.component).add(view.restarts)
+            if view.card is not None:
+                _add_model_gauges(metrics, view, self._board.settings.requests.migration_limit)
+        return metrics.series()
+
+
+def _add_model_gauges(metrics: Metrics, view: WorkerView, migration_limit: int) -> None:
+    card: Any = view.card
+    gauges = {
+        "total_kv_blocks": card.total_kv_blocks,
+        "max_num_seqs": card.max_num_seqs,
+        "context_length": card.context_length,
+        "kv_cache_block_size": card.block_size,
+        "migration_limit": migration_limit,
+    }
+    for name, value in gauges.items():
+        metrics.cell(f"dynamo_frontend_model_{name}", card.name).set(value)
+
+
+def _instance(view: WorkerView) -> InstanceView:
+    return InstanceView(
+        namespace=view.instance.graph,
+        component=view.instance.component,
+        endpoint="generate",
+        instance_id=zlib.crc32(view.id.encode()),
+        transport={"unix": view.address},
+    )

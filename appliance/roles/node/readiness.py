@@ -1,0 +1,39 @@
+"""Telling the world that everything wanted serves: the ready line, systemd, and whoever waits on a descriptor."""
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+
+from appliance.core.records import ModelRecord
+from appliance.core.settings import HttpSettings
+
+
+def ready_line(http: HttpSettings, port: int, models: list[ModelRecord], started_at: float) -> str:
+    """The one line that scripts wait for."""
+    scheme = "https" if http.tls_cert_path else "http"
+    host = f"[{http.host}]" if ":" in http.host else http.host
+    names = ",".join(model.name for model in models)
+    return f"ready: {scheme}://{host}:{port}/v1 models={names} took={time.time() - started_at:.2f}s"
+
+
+def announce(line: str, ready_fd: int | None) -> None:
+    """Print the line, and write it to a descriptor that is then closed."""
+    with suppress(BrokenPipeError):
+        print(line, flush=True, file=sys.stdout)
+    if ready_fd is not None:
+        with suppress(OSError), os.fdopen(ready_fd, "w") as pipe:
+            pipe.write(line + "\n")
+
+
+def notify_systemd(environ: Mapping[str, str], *states: str) -> None:
+    """Send `READY=1` and the like to systemd, when it started us; nothing otherwise."""
+    address = environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock, suppress(OSError):
+        sock.sendto("\n".join(states).encode(), address)

@@ -1,0 +1,66 @@
+"""The supervisor's end of the bus: child reports go to supervision, pictures go to front ends."""
+
+import logging
+
+import trio
+
+from appliance.core.errors import NotRunning
+from appliance.core.identity import WorkerId
+from appliance.roles.node.board import Board
+from appliance.supervision.supervisor import Supervisor
+from appliance.transport.bus_server import BusChild, BusServer, ChildReport
+from appliance.wire.bus_messages import Progress, Ready, StartFailed, Stop
+
+log = logging.getLogger(__name__)
+
+FRONTEND = "frontend"
+
+
+class ChildReports:
+    """A `BusHandler`: what children say is handed to the supervisor; a new front end gets the picture at once."""
+
+    def __init__(self) -> None:
+        self._supervisor: Supervisor | None = None
+        self._board: Board | None = None
+
+    def attach(self, supervisor: Supervisor, board: Board) -> None:
+        """Whom to tell; called before any child is started."""
+        self._supervisor, self._board = supervisor, board
+
+    def on_hello(self, child: BusChild) -> None:
+        if child.role == FRONTEND and self._board is not None:
+            child.push(self._board.picture())
+
+    def on_message(self, child: BusChild, message: ChildReport) -> None:
+        if self._supervisor is None:
+            return
+        worker = WorkerId(child.id)
+        match message:
+            case Progress(fraction, text):
+                self._supervisor.on_progress(worker, fraction, text)
+            case Ready(card):
+                self._supervisor.on_ready(worker, card)
+            case StartFailed(code, reason, final):
+                self._supervisor.on_start_failed(worker, code, reason, final)
+
+    def on_gone(self, child: BusChild) -> None:
+        log.debug("child left the bus: %s %s", child.role, child.id)
+
+
+async def begin_drain(bus: BusServer, worker: WorkerId, drain_s: float) -> None:
+    """Ask a child to finish its requests. Raises `NotRunning` when it is not on the bus."""
+    for child in bus.children():
+        if child.id == worker:
+            bus.push(child, Stop(drain_s))
+            await trio.lowlevel.checkpoint()
+            return
+    raise NotRunning(f"{worker} is not connected")
+
+
+async def push_pictures(bus: BusServer, board: Board, supervisor: Supervisor) -> None:
+    """Tell front ends of every change, for ever. Changes that come together go out as one picture."""
+    while True:
+        seen = supervisor.version
+        bus.broadcast(FRONTEND, board.picture())
+        # No deadline: there is nothing to tell until something changes.
+        await supervisor.wait_changed(seen)

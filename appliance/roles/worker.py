@@ -1,0 +1,122 @@
+"""The worker role: one engine behind a link server; with a supervisor it reports over the bus and obeys its Stop."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from appliance.core.errors import ApplianceError, ModelFileBad, UsageError
+from appliance.core.model_facts import EngineOptions
+from appliance.core.ports import BackgroundEngine, Engine
+from appliance.core.requests import ModelCard
+from appliance.core.settings import DrainSettings
+from appliance.roles.engine_choice import choose_engine, model_facts
+from appliance.roles.launching import run_role
+from appliance.roles.model_names import default_served_name
+from appliance.roles.options import WorkerOptions
+from appliance.roles.signals import watch_stop_signals
+from appliance.transport.bus_client import BusClient, connect_bus
+from appliance.transport.link_server import LinkServer
+from appliance.wire.bus_messages import ChildHello, Progress, Ready, StartFailed, Stop
+
+log = logging.getLogger(__name__)
+
+FINAL = (ModelFileBad, UsageError)
+"""Errors that another start of the same worker would only repeat."""
+
+
+def run_worker(options: WorkerOptions) -> int:
+    """Serve until stopped; the exit code."""
+    return run_role(_Worker(options).run, options.child, options.log, role="worker", debug=options.debug)
+
+
+class _Worker:
+    """One engine from load to drain."""
+
+    def __init__(self, options: WorkerOptions) -> None:
+        self._options = options
+        self._stop = trio.Event()
+        self._drain_s = DrainSettings().request_s
+        self._bus: BusClient | None = None
+
+    async def run(self) -> None:
+        async with self._on_the_bus(), trio.open_nursery() as nursery:
+            await nursery.start(watch_stop_signals, self._stop.set, nursery.cancel_scope.cancel)
+            nursery.start_soon(self._obey)
+            try:
+                await self._serve(nursery)
+            except ApplianceError as error:
+                await self._report_failure(error)
+                raise
+            nursery.cancel_scope.cancel()
+
+    async def _serve(self, nursery: trio.Nursery) -> None:
+        engine = await self._make_engine()
+        try:
+            card = await engine.start(self._report_progress)
+            if isinstance(engine, BackgroundEngine):
+                nursery.start_soon(engine.run)
+            worker = self._options.child.worker_id or card.name
+            server = LinkServer(engine, card, self._link_socket(), worker=worker)
+            await nursery.start(server.run)
+            await self._report_ready(card)
+            await self._stop.wait()  # no deadline: a worker serves until it is told to stop
+            await server.drain(self._drain_s)
+        finally:
+            with trio.move_on_after(DrainSettings().term_s, shield=True):  # shield: the model's memory must be freed
+                await engine.close()
+
+    async def _make_engine(self) -> Engine:
+        options = self._options
+        facts = await trio.to_thread.run_sync(model_facts, options.engine, options.model)
+        return choose_engine(
+            options.engine,
+            facts,
+            EngineOptions(
+                served_name=options.served_model_name or default_served_name(options.model),
+                context_length=options.context_length,
+                task=options.task,
+                args=options.engine_args,
+                tool_call_parser=options.tool_call_parser,
+                reasoning_parser=options.reasoning_parser,
+            ),
+        )
+
+    def _link_socket(self) -> Path:
+        if self._options.child.link_socket is None:
+            raise UsageError("a worker needs the socket to serve on: --link-socket PATH")
+        return self._options.child.link_socket
+
+    @asynccontextmanager
+    async def _on_the_bus(self) -> AsyncIterator[None]:
+        child = self._options.child
+        if child.bus_socket is None:
+            yield
+            return
+        async with connect_bus(child.bus_socket, ChildHello("worker", child.worker_id or "", 0)) as self._bus:
+            yield
+
+    async def _obey(self) -> None:
+        """Stop when the supervisor says so, or is gone."""
+        if self._bus is None:
+            return
+        async for message in self._bus:
+            if isinstance(message, Stop):
+                self._drain_s = message.drain_s
+                self._stop.set()
+        self._stop.set()
+
+    async def _report_ready(self, card: ModelCard) -> None:
+        log.info("worker is ready model=%s engine=%s", card.name, card.engine)
+        if self._bus is not None:
+            await self._bus.send(Ready(card))
+
+    def _report_progress(self, fraction: float, text: str) -> None:
+        if self._bus is not None:
+            self._bus.post(Progress(fraction, text))
+
+    async def _report_failure(self, error: ApplianceError) -> None:
+        if self._bus is not None:
+            await self._bus.send(StartFailed(error.code, error.message, isinstance(error, FINAL)))
