@@ -1,4 +1,5 @@
-"""A process that writes to a state store without end and says on stdout what was acknowledged; tests kill it.
+"""A process that writes to a state store without end and says on stdout what was acknowledged;
+tests kill it.
 
 Usage: python state_writer.py DATABASE FIRST
 """
@@ -25,12 +26,12 @@ def write_pair(state: StateWriter, n: int) -> None:
 
 async def write_on(path: Path, first: int) -> None:
     """Write pairs `first`, `first + 1`, ... and print each number once it was acknowledged."""
+    print("opening", flush=True)
     async with open_store(path, event_rows=50) as store:
         n = first
         while True:
             await store.write(lambda state: write_pair(state, n))  # noqa: B023 - called before n changes
-            sys.stdout.write(f"{n}\n")
-            sys.stdout.flush()
+            print(n, flush=True)
             n += 1
 
 

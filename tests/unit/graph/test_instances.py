@@ -28,7 +28,7 @@ def test_replicas_become_instances_in_graph_order() -> None:
     assert made[0].env == {"LOG_LEVEL": "info"}
     assert made[1].argv == (
         *("worker", "--engine", "mocker", "--model", "demo/model"),
-        *("--served-model-name", "demo", "--engine-arg", "speedup-ratio=10"),
+        *("--served-model-name", "demo", "--engine-arg", "max-num-seqs=8"),
     )
 
 
