@@ -114,7 +114,9 @@ class GenerationService:
             try:
                 await self._attempt(answer, requests, account, lost)
             except ApplianceError as error:
-                if not error.retryable or answer.started or attempt == settings.migration_limit:
+                if answer.fail(error):  # another choice had begun to stream
+                    return
+                if not error.retryable or attempt == settings.migration_limit:
                     raise
                 lost.update(WorkerId(account.workers[-len(requests) + index]) for index in answer.failed)
                 answer.restart()

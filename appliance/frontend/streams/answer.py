@@ -66,8 +66,8 @@ class Answer:
     async def wait(self) -> None:
         """Return when the whole answer is with the client; the unstreamed one is sent here.
 
-        Raises the first choice's error when nothing had been sent: then `failed` names the choices, `reset_choice`
-        lets them run again, and this may be called again. A caller that gives up calls `fail`, because another choice
+        Raises the first choice's error when nothing had been sent: then `failed` names the choices, `restart` lets
+        all run again, and this may be called again. A caller that gives up calls `fail`, because another choice
         may have begun to stream meanwhile. Later errors end the stream and are in `error`. Raises `ClientStalled`
         when the client is gone. Cancelling loses nothing. No deadline of its own: the caller has one, and the
         connection has one for a slow client.
@@ -96,7 +96,7 @@ class Answer:
 
     @property
     def failed(self) -> list[int]:
-        """Indices of the choices that failed and were not reset."""
+        """Indices of the choices that failed."""
         return [choice.index for choice in self.choices if choice.error is not None]
 
     def restart(self) -> None:

@@ -136,14 +136,14 @@ async def test_error_after_the_first_event_is_told_in_the_stream(client: Recordi
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_failed_choice_runs_again(client: RecordingClient, stream: bool) -> None:
+async def test_failed_answer_runs_again(client: RecordingClient, stream: bool) -> None:
     answer = make_answer(chat_request(stream=stream, stop=["cd"]), client)
     feed(answer, *([] if stream else [chunk("ab"), chunk("c")]))
     answer.choices[0].on_error(WorkerLost("the worker has gone"))
     with pytest.raises(WorkerLost):
         await answer.wait()
     assert answer.failed == [0]
-    answer.reset_choice(0)
+    answer.restart()
     feed(answer, chunk("d again", "stop"))
     await answer.wait()
     assert b"d again" in client.body
@@ -182,12 +182,12 @@ async def test_wait_that_was_cancelled_on_a_stalled_client_does_not_answer_twice
     assert len(client.sends) == 1
 
 
-async def test_choice_that_was_seen_does_not_run_again(client: RecordingClient) -> None:
+async def test_answer_that_was_seen_does_not_run_again(client: RecordingClient) -> None:
     answer = make_answer(chat_request(stream=True), client)
     feed(answer, chunk("seen"))
     answer.choices[0].on_error(WorkerLost("the worker has gone"))
     with pytest.raises(InternalError):
-        answer.reset_choice(0)
+        answer.restart()
 
 
 @pytest.mark.parametrize(("finish", "error"), [("error", EngineFailed), ("cancelled", WorkerLost)])
