@@ -53,7 +53,7 @@ async def serve_asgi(
     async with trio.open_nursery() as lifespan_nursery:
         await lifespan_nursery.start(lifespan.handle_lifespan)
         await lifespan.wait_for_startup()
-        await _serve_connections(connection, bind, context, grace_s, stop or trio.Event(), task_status)
+        await _serve_connections(connection, bind, context, grace_s, stop, task_status)
         await lifespan.wait_for_shutdown()
         lifespan_nursery.cancel_scope.cancel()
 
@@ -63,7 +63,7 @@ async def _serve_connections(
     bind: Sequence[socket.socket],
     context: WorkerContext,
     grace_s: float,
-    stop: trio.Event,
+    stop: trio.Event | None,
     task_status: trio.TaskStatus[None],
 ) -> None:
     listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in bind]
@@ -71,7 +71,10 @@ async def _serve_connections(
         async with trio.open_nursery() as accepting:
             accepting.start_soon(partial(trio.serve_listeners, connection, listeners, handler_nursery=connections))
             task_status.started()
-            await stop.wait()
+            if stop is None:
+                await trio.sleep_forever()
+            else:
+                await stop.wait()
             accepting.cancel_scope.cancel()
         await context.terminated.set()
         connections.cancel_scope.deadline = trio.current_time() + grace_s

@@ -28,6 +28,7 @@ class UpstreamConnection:
         self._sock = sock
         self._http = httptools.HttpResponseParser(self)
         self._body: list[bytes] = []
+        self._stays_open = False
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.head_complete = False
@@ -53,7 +54,7 @@ class UpstreamConnection:
     @property
     def reusable(self) -> bool:
         """The last answer ended and both sides keep the connection open."""
-        return self.complete and self.status != 101 and self._http.should_keep_alive()
+        return self.complete and self.status != 101 and self._stays_open
 
     async def send(self, data: bytes) -> None:
         """Send a whole request. Raises `UpstreamLost`. Cancelled half-way, the connection is of no more use."""
@@ -111,6 +112,7 @@ class UpstreamConnection:
     def on_headers_complete(self) -> None:
         self.status = self._http.get_status_code()
         self.head_complete = self.status >= 200 or self.status == 101
+        self._stays_open = self._http.should_keep_alive()
         if not self.head_complete:
             self.headers = []  # an interim answer
 

@@ -52,7 +52,7 @@ class RawClient:
         elif headers.get("transfer-encoding") == "chunked":
             body = b"".join(await self.read_chunks())
         elif "content-length" in headers:
-            body = await self._exactly(int(headers["content-length"]))
+            body = await self.read_exactly(int(headers["content-length"]))
         else:
             body = await self.read_to_end()
         return Answer(status, headers, body)
@@ -61,7 +61,7 @@ class RawClient:
         """The chunks of a body, up to the last."""
         chunks = []
         while size := int(await self._until(b"\r\n"), 16):
-            chunks.append(await self._exactly(size))
+            chunks.append(await self.read_exactly(size))
             await self._until(b"\r\n")
         await self._until(b"\r\n")
         return chunks
@@ -72,7 +72,7 @@ class RawClient:
 
     async def read_chunk(self) -> bytes:
         """One chunk."""
-        chunk = await self._exactly(int(await self._until(b"\r\n"), 16))
+        chunk = await self.read_exactly(int(await self._until(b"\r\n"), 16))
         await self._until(b"\r\n")
         return chunk
 
@@ -106,7 +106,8 @@ class RawClient:
         data, self._buffer = self._buffer[:at], self._buffer[at:]
         return data
 
-    async def _exactly(self, size: int) -> bytes:
+    async def read_exactly(self, size: int) -> bytes:
+        """That many bytes."""
         while len(self._buffer) < size:
             if not await self._more():
                 raise EOFError(f"closed after {len(self._buffer)} of {size} bytes")
