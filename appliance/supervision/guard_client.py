@@ -10,11 +10,11 @@ from typing import Protocol, Self
 
 import trio
 
-from appliance.core.errors import ApplianceError
+from appliance.core.errors import CannotStart
 from appliance.supervision.guard import LEASE_VARIABLE, read_process
 from appliance.supervision.process import KILL_S, Child, LaunchPlan, start_child
 
-RETRY_S = 1.0
+RETRY_S = 1.0  # a guard that ends sooner is broken; one that was killed later is replaced at once
 
 
 class GuardPort(Protocol):
@@ -65,6 +65,8 @@ class GuardClient:
 
     def __init__(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
         self._plan = LaunchPlan(argv=tuple(argv), env=dict(env))
+        self.restarts = 0
+        """How often the guard had to be started again; more than zero is worth a look."""
         self._token = secrets.token_hex(16)
         self._marks = 0
         self._groups: dict[int, _Group] = {}
@@ -112,13 +114,16 @@ class GuardClient:
 
     async def _keep_alive(self) -> None:
         while True:
+            started_at = trio.current_time()
             if self._child is not None:
-                await self._child.wait()
+                await self._child.wait()  # no deadline: it lives as long as we do
                 self._drop()
-            try:
+            if trio.current_time() - started_at < RETRY_S:
+                await trio.sleep(RETRY_S)  # it cannot be started, or ends at once: not a tight loop
+            # Short of memory or descriptors: both pass, and the next round tries again.
+            with suppress(CannotStart):
                 self._start()
-            except ApplianceError:
-                await trio.sleep(RETRY_S)  # short of memory or descriptors: both pass
+                self.restarts += 1
 
     def _start(self) -> None:
         read_end, write_end = os.pipe2(os.O_CLOEXEC)
@@ -159,8 +164,7 @@ class GuardClient:
         with trio.move_on_after(KILL_S, shield=True) as scope:  # shield: the guard must be reaped when we are cancelled
             await child.wait()
         if scope.cancelled_caught:
-            with suppress(OSError):
-                child.kill_group()
+            child.kill_group()
             with trio.move_on_after(KILL_S, shield=True):
                 await child.wait()
         child.close()

@@ -92,7 +92,7 @@ class Child:
     def terminate(self) -> None:
         # Not `Popen.terminate`: it reaps a dead process on the way, before the rest of its group was killed.
         if self._popen.returncode is None:
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, PermissionError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
 
     def kill_group(self) -> None:

@@ -19,6 +19,7 @@ from appliance.supervision.surroundings import Surroundings
 from appliance.supervision.views import WorkerView
 from appliance.supervision.worker import WorkerTask
 
+SETTLE_S = 1.0  # the tasks' own deadlines end first, so that they can say what became of their processes
 KEPT_LOGS = 32  # rings of instances that are no longer wanted; half a MiB each at most
 
 
@@ -85,6 +86,10 @@ class Supervisor:
         """Count of changes so far, for `wait_changed`."""
         return self._changes.version
 
+    def note_change(self) -> None:
+        """Count a change that others made and that waiters here want to see too."""
+        self._changes.bump()
+
     async def wait_changed(self, version: int) -> int:
         """Return the count of changes as soon as it differs from `version`."""
         return await self._changes.wait(version)
@@ -135,7 +140,7 @@ class Supervisor:
         left_s = max(0.0, until - trio.current_time())
         for task in tasks():
             task.want_stop("the appliance stops", drain_s=left_s, term_s=term_s)
-        with trio.move_on_after(left_s + term_s + KILL_S):
+        with trio.move_on_after(left_s + term_s + KILL_S + SETTLE_S):
             while tasks():
                 await self._changes.wait(self._changes.version)
 

@@ -21,6 +21,8 @@ class FakeChild:
         self._obeys_term = obeys_term
         self._term_s = term_s
         self._holds_pipe = holds_pipe
+        self.stuck = False
+        """The kernel does not end it, whatever it is sent."""
         self._ended = trio.Event()
         self._code: int | None = None
         self._end_at: float | None = None
@@ -53,12 +55,13 @@ class FakeChild:
 
     def terminate(self) -> None:
         self.signals.append("TERM")
-        if self._obeys_term:
+        if self._obeys_term and not self.stuck:
             self.exit(-signal.SIGTERM)
 
     def kill_group(self) -> None:
         self.signals.append("KILL")
-        self.exit(-signal.SIGKILL)
+        if not self.stuck:
+            self.exit(-signal.SIGKILL)
 
     def close(self) -> None:
         self.closed = True

@@ -2,9 +2,10 @@
 
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import trio
@@ -43,11 +44,32 @@ def is_alive(pid: int) -> bool:
     return process is not None and not process.zombie
 
 
+async def wait_until(holds: Callable[[], bool], within_s: float) -> None:
+    """Wait for a fact outside this process, which nothing can announce; TooSlowError when it does not come true."""
+    with trio.fail_after(within_s):
+        while not holds():  # noqa: ASYNC110
+            await trio.sleep(0.01)
+
+
 async def wait_dead(pids: list[int], within_s: float) -> None:
     """Wait until none of the processes lives; TooSlowError when one does after that time."""
-    with trio.fail_after(within_s):
-        while any(is_alive(pid) for pid in pids):
-            await trio.sleep(0.02)
+    await wait_until(lambda: not any(is_alive(pid) for pid in pids), within_s)
+
+
+@contextmanager
+def open_parent(*argv: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process that starts processes, with its stdout; it is killed at the end of the block."""
+    with subprocess.Popen([sys.executable, *argv], stdout=subprocess.PIPE) as parent:
+        try:
+            yield parent
+        finally:
+            parent.kill()
+
+
+def read_numbers(parent: subprocess.Popen[bytes]) -> list[int]:
+    """The numbers on the next line that it prints."""
+    assert parent.stdout is not None
+    return [int(word) for word in parent.stdout.readline().split()]
 
 
 class Reports:

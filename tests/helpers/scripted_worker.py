@@ -40,8 +40,11 @@ def report(switches: argparse.Namespace, text: str) -> None:
 
 def spawn_grandchild(switches: argparse.Namespace, kind: str, *, own_session: bool) -> None:
     """A process that sleeps for ten minutes and holds what it inherited."""
-    pid = os.fork()
-    if pid:
+    read_end, write_end = os.pipe()
+    if os.fork():
+        os.close(write_end)
+        os.read(read_end, 1)  # ends when the grandchild has reported, left the session and called exec
+        os.close(read_end)
         return
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if own_session:

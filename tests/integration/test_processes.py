@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator
@@ -12,7 +11,17 @@ import trio
 
 from appliance.core.errors import CannotStart, InternalError
 from appliance.supervision.process import Child, LaunchPlan, start_child
-from tests.helpers.scripted import ROOT, Reports, is_alive, open_reports, scripted_plan, wait_dead
+from tests.helpers.scripted import (
+    ROOT,
+    Reports,
+    is_alive,
+    open_parent,
+    open_reports,
+    read_numbers,
+    scripted_plan,
+    wait_dead,
+    wait_until,
+)
 
 
 @pytest.fixture
@@ -30,12 +39,10 @@ async def finish(child: Child, within_s: float = 5.0) -> int:
 
 
 async def read_pids(reports: Reports, count: int) -> list[int]:
-    with trio.move_on_after(5):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(reports.read, lambda _: None)
-            while len(reports.all_pids) < count:
-                await trio.sleep(0.01)
-            nursery.cancel_scope.cancel()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reports.read, lambda _: None)
+        await wait_until(lambda: len(reports.all_pids) >= count, 5)
+        nursery.cancel_scope.cancel()
     return reports.all_pids
 
 
@@ -151,14 +158,11 @@ child.wait()
 
 
 async def test_a_child_dies_with_its_killed_parent() -> None:
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, *scripted_plan().argv], stdout=subprocess.PIPE)
-    assert parent.stdout is not None
-    pid = int(parent.stdout.readline())
-    parent.stdout.close()
-    await trio.sleep(0.3)
-    assert is_alive(pid)
-    parent.kill()
-    parent.wait()
+    with open_parent("-c", PARENT, *scripted_plan("--lines", "1").argv) as parent:
+        (pid,) = read_numbers(parent)
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"line 0\n", "it has bound itself to its parent before"
+        assert is_alive(pid)
     await wait_dead([pid], 1)
 
 

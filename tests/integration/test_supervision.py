@@ -2,10 +2,8 @@
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,11 +14,24 @@ from appliance.core.identity import WorkerId
 from appliance.core.instances import ComponentInstance
 from appliance.core.records import LedgerEvent
 from appliance.core.settings import DrainSettings, SupervisionSettings
+from appliance.supervision.guard import read_processes
 from appliance.supervision.guard_client import GuardClient
+from appliance.supervision.process import start_child
 from appliance.supervision.supervisor import Supervisor
 from appliance.supervision.surroundings import Surroundings
 from tests.helpers.instances import make_instance
-from tests.helpers.scripted import GUARD_ARGV, ROOT, Reports, drain_by_signal, is_alive, open_reports, wait_dead
+from tests.helpers.scripted import (
+    GUARD_ARGV,
+    ROOT,
+    Reports,
+    drain_by_signal,
+    is_alive,
+    open_parent,
+    open_reports,
+    read_numbers,
+    wait_dead,
+    wait_until,
+)
 
 QUICK = SupervisionSettings(backoff_first_s=0.05, max_early_exits=3, start_base_s=5.0)
 
@@ -59,7 +70,7 @@ class Bench:
         return [view.phase for view in self.supervisor.views()]
 
     def actions(self) -> list[str]:
-        """What was decided, as `ACTION SPEC` for starts and `ACTION` for the rest."""
+        """What was decided, in order."""
         return [event.action for event in self.events]
 
 
@@ -176,9 +187,7 @@ async def test_a_burst_of_output_reaches_ring_and_file(bench: Bench, tmp_path: P
     bench.supervisor.set_wanted([worker(0, "--lines", "10000")])
     await bench.until(lambda: bench.phases == ["ready"])
     ring = bench.supervisor.logs("serve/worker/0")
-    with trio.fail_after(5):
-        while ring.lines()[-1:] == [] or ring.lines()[-1].text != "line 9999":
-            await trio.sleep(0.02)
+    await wait_until(lambda: [line.text for line in ring.lines(1)] == ["line 9999"], 5)
     assert len(ring.lines()) == 2000
     assert len((tmp_path / "worker.log").read_text().splitlines()) == 10_000
 
@@ -193,15 +202,13 @@ async def test_the_front_end_stops_before_the_workers(bench: Bench) -> None:
     assert order == [("frontend", "drain"), ("frontend", "stop"), ("worker", "drain"), ("worker", "stop")]
 
 
-async def test_a_killed_guard_is_replaced_and_still_knows_the_workers(tmp_path: Path) -> None:
+async def test_a_killed_guard_is_replaced_and_still_knows_the_workers() -> None:
     async with open_reports() as reports:
-        async with GuardClient(GUARD_ARGV, dict(os.environ)) as guard, trio.open_nursery() as nursery:
-            plan = reports.launch(worker(0), WorkerId("w"))
-            mark = guard.mark()
-            child = subprocess.Popen(
-                plan.argv, env={**plan.env, **mark}, pass_fds=plan.pass_fds, start_new_session=True
-            )
+        async with GuardClient(GUARD_ARGV, dict(os.environ)) as guard:
+            plan, mark = reports.launch(worker(0), WorkerId("w")), guard.mark()
+            child = start_child(replace(plan, env={**plan.env, **mark}))
             guard.record(child.pid, mark)
+            await trio.sleep(0.3)  # until it has set up its signals
             old = guard.pid
             assert old is not None
             os.kill(old, signal.SIGTERM)
@@ -209,14 +216,13 @@ async def test_a_killed_guard_is_replaced_and_still_knows_the_workers(tmp_path: 
             await trio.sleep(0.2)
             assert guard.pid == old, "the guard ends by end of file only"
             os.kill(old, signal.SIGKILL)
-            with trio.fail_after(3):
-                while guard.pid in (None, old):
-                    await trio.sleep(0.02)
-            nursery.cancel_scope.cancel()
-        assert child.wait(timeout=5) == -signal.SIGKILL, "leaving the block kills what is recorded"
+            await wait_until(lambda: guard.pid not in (None, old), 3)
+        with trio.fail_after(5):
+            assert await child.wait() == -signal.SIGKILL, "leaving the block kills what is recorded"
+        child.close()
 
 
-SMALL_SUPERVISOR = ROOT / "tests" / "helpers" / "small_supervisor.py"
+SMALL_SUPERVISOR = str(ROOT / "tests" / "helpers" / "small_supervisor.py")
 
 
 @pytest.mark.parametrize(
@@ -224,26 +230,41 @@ SMALL_SUPERVISOR = ROOT / "tests" / "helpers" / "small_supervisor.py"
     [("--hold-pipe", "--ignore-term"), ("--escape",), ("--hold-pipe", "--escape")],
 )
 async def test_nothing_survives_a_killed_supervisor(switches: tuple[str, ...]) -> None:
-    parent = subprocess.Popen([sys.executable, str(SMALL_SUPERVISOR), *switches], stdout=subprocess.PIPE)
-    assert parent.stdout is not None
-    pids = [int(word) for word in parent.stdout.readline().split()]
-    parent.stdout.close()
-    assert len(pids) >= 5, "guard, two workers, a grandchild or two of each"
-    assert all(is_alive(pid) for pid in pids)
-    parent.kill()
-    parent.wait()
+    with open_parent(SMALL_SUPERVISOR, *switches) as parent:
+        pids = read_numbers(parent)
+        assert len(pids) >= 5, "the guard, two workers and a grandchild or two of each"
+        assert all(is_alive(pid) for pid in pids)
     await wait_dead(pids, 5)
+
+
+@pytest.mark.parametrize("after_s", [0.1, 0.2, 0.3])
+async def test_nothing_survives_a_supervisor_killed_while_it_starts_its_workers(after_s: float) -> None:
+    tag = f"SCRIPTED_RUN={os.getpid()}-{after_s}"
+    with open_parent("-c", RUN_UNDER_TAG, tag, SMALL_SUPERVISOR, "--hold-pipe", "--escape"):
+        await trio.sleep(after_s)
+    await wait_until(lambda: not find_tagged(tag), 5)
+
+
+RUN_UNDER_TAG = """
+import os, sys
+os.environ.update([sys.argv[1].split("=")])
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+
+
+def find_tagged(tag: str) -> list[int]:
+    """The processes that were started with this entry in their environment."""
+    found = []
+    for pid in read_processes():
+        with suppress(OSError):
+            if tag.encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                found.append(pid)
+    return found
 
 
 @pytest.mark.slow
 async def test_a_grandchild_that_left_session_and_environment_is_found_by_the_earlier_look() -> None:
-    parent = subprocess.Popen(
-        [sys.executable, str(SMALL_SUPERVISOR), "--escape", "--forget-env"], stdout=subprocess.PIPE
-    )
-    assert parent.stdout is not None
-    pids = [int(word) for word in parent.stdout.readline().split()]
-    parent.stdout.close()
-    await trio.sleep(6)  # one look of the guard
-    parent.kill()
-    parent.wait()
+    with open_parent(SMALL_SUPERVISOR, "--escape", "--forget-env") as parent:
+        pids = read_numbers(parent)
+        await trio.sleep(6)  # one look of the guard
     await wait_dead(pids, 5)

@@ -2,13 +2,18 @@
 
 from dataclasses import replace
 
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from appliance.core.instances import ComponentInstance
+from appliance.supervision.log_ring import LogRing
 from appliance.supervision.reconcile import Drain, Present, Start, plan
 from appliance.supervision.states import MOVES, Phase
-from tests.helpers.instances import make_instance
+from appliance.supervision.worker import WorkerTask
+from tests.fakes.processes import FakeProcesses
+from tests.helpers.instances import FakeWorld, make_instance
 
 READY, FAILED, DRAINING, STARTING, BACKOFF = (
     Phase.READY,
@@ -122,3 +127,51 @@ def test_a_roll_keeps_to_its_bounds(surge: bool, replicas: int, moves: list[tupl
         ready = sum(worker.phase is READY for worker in model.workers.values())
         assert model.count("worker") <= replicas + (1 if surge else 0)
         assert ready >= replicas - (0 if surge else 1)
+
+
+reports = st.sampled_from(
+    ["ready", "progress", "exit", "signal", "said", "final", "stop", "stop now", "refuse", "sleep"]
+)
+
+
+@given(st.lists(st.tuples(reports, st.floats(0.0, 40.0)), max_size=12), st.booleans())
+def test_a_worker_task_never_sticks_and_makes_allowed_moves_only(
+    script: list[tuple[str, float]], obeys_term: bool
+) -> None:
+    """Whatever is reported in whatever order: no forbidden move (which would raise), and a stop always ends it."""
+    trio.run(_follow, script, obeys_term, clock=MockClock(autojump_threshold=0))
+
+
+async def _follow(script: list[tuple[str, float]], obeys_term: bool) -> None:
+    world = FakeWorld(processes=FakeProcesses(obeys_term=obeys_term))
+    log = LogRing()
+    worker = WorkerTask(make_instance(), world.make(), log, lambda: None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(worker.run)
+        for step, pause_s in script:
+            await wait_all_tasks_blocked()
+            _act(step, worker, world)
+            await trio.sleep(pause_s)
+        worker.want_stop("end of the script")
+        with trio.fail_after(100):
+            while worker.phase is not Phase.STOPPED:
+                await trio.sleep(1)
+    assert world.processes.alive == []
+    assert all(child.closed for child in world.processes.children)
+
+
+def _act(step: str, worker: WorkerTask, world: FakeWorld) -> None:
+    current = worker.view().id
+    match step:
+        case "ready":
+            worker.on_ready(current, None)
+        case "progress":
+            worker.on_progress(current, 0.5, "loading")
+        case "exit" | "signal" if world.processes.alive:
+            world.processes.last.exit(1 if step == "exit" else -9, b"out\n")
+        case "said" | "final":
+            worker.on_start_failed(current, "engine_failed", "it cannot", step == "final")
+        case "stop" | "stop now":
+            worker.want_stop("asked", drain_s=30 if step == "stop" else 0)
+        case "refuse":
+            world.processes.refuse = "" if world.processes.refuse else "no memory"
