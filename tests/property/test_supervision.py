@@ -146,16 +146,22 @@ async def _follow(script: list[tuple[str, float]], obeys_term: bool) -> None:
     world = FakeWorld(processes=FakeProcesses(obeys_term=obeys_term))
     log = LogRing()
     worker = WorkerTask(make_instance(), world.make(), log, lambda: None)
+    done = trio.Event()
+
+    async def run() -> None:
+        await worker.run()
+        done.set()
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(worker.run)
+        nursery.start_soon(run)
         for step, pause_s in script:
             await wait_all_tasks_blocked()
             _act(step, worker, world)
             await trio.sleep(pause_s)
         worker.want_stop("end of the script")
         with trio.fail_after(100):
-            while worker.phase is not Phase.STOPPED:
-                await trio.sleep(1)
+            await done.wait()
+    assert worker.phase is Phase.STOPPED
     assert world.processes.alive == []
     assert all(child.closed for child in world.processes.children)
 
