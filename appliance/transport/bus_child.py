@@ -102,7 +102,8 @@ class BusChild:
             elif not self._greeted.is_set():
                 raise LinkBroken("a child must say who it is first")
             elif isinstance(message, Pulled):
-                if answered := self._answers.get(message.call):  # else it came after the deadline
+                answered = self._answers.get(message.call)
+                if answered is not None:  # else it came after the deadline
                     self._pulled[message.call] = message.data
                     answered.set()
             else:

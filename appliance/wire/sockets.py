@@ -24,11 +24,13 @@ class SocketStream:
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._sock = sock
+        self._closed = False
         self._buffer = bytearray(READ_BYTES)
         self._view = memoryview(self._buffer)
 
     async def receive(self) -> Buffer:
         """See `ByteStream`. The bytes lie in one buffer that the next call uses again."""
+        self._refuse_closed()
         try:
             while True:
                 await trio.lowlevel.wait_readable(self._sock)  # no deadline: links have heartbeats
@@ -51,6 +53,7 @@ class SocketStream:
 
     async def wait_sendable(self) -> None:
         """See `ByteStream`."""
+        self._refuse_closed()
         try:
             await trio.lowlevel.wait_writable(self._sock)
         except (OSError, trio.ClosedResourceError) as fault:
@@ -58,9 +61,14 @@ class SocketStream:
 
     def close(self) -> None:
         """See `ByteStream`."""
-        if self._sock.fileno() >= 0:
+        if not self._closed:
+            self._closed = True
             trio.lowlevel.notify_closing(self._sock)
             self._sock.close()
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise LinkBroken("cannot use the link: it is closed")
 
 
 class UnixListener:
