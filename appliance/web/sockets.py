@@ -41,19 +41,7 @@ def share(sockets: Sequence[socket.socket]) -> list[socket.socket]:
 
 def adopt(fds: Iterable[int]) -> list[socket.socket]:
     """Inherited descriptors as sockets, no longer inheritable. Raises `UsageError` for what is no listening socket."""
-    adopted: list[socket.socket] = []
-    for fd in fds:
-        try:
-            sock = socket.socket(fileno=fd)
-            listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-        except OSError:
-            listening = 0
-        if not listening:
-            raise UsageError(f"cannot serve on descriptor {fd}: it is no listening socket")
-        sock.set_inheritable(False)
-        sock.setblocking(False)
-        adopted.append(sock)
-    return adopted
+    return [_adopt_one(fd) for fd in fds]
 
 
 def bind_unix(path: Path, mode: int = 0o600) -> socket.socket:
@@ -83,13 +71,26 @@ def close_all(sockets: Iterable[socket.socket]) -> None:
         sock.close()
 
 
+def _adopt_one(fd: int) -> socket.socket:
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError:
+        raise UsageError(f"cannot serve on descriptor {fd}: it is no socket") from None
+    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        sock.detach()  # not ours to close
+        raise UsageError(f"cannot serve on descriptor {fd}: it is no listening socket")
+    sock.set_inheritable(False)
+    sock.setblocking(False)
+    return sock
+
+
 def _addresses(host: str, port: int) -> list[tuple[int, tuple[str, int]]]:
+    if not 0 <= port <= 65535:
+        raise UsageError(f"cannot listen on port {port}: ports are 0 to 65535")
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError):
         raise UsageError(f"cannot listen on {host}: no such host") from None
-    except OverflowError:
-        raise UsageError(f"cannot listen on port {port}: ports are 0 to 65535") from None
     unique = dict.fromkeys((int(family), address) for family, _, _, _, address in found)
     return sorted(unique, key=lambda entry: entry[0] != socket.AF_INET)  # type: ignore[arg-type]  # address tuples differ by family
 

@@ -1,0 +1,123 @@
+"""Fakes of what the control apps ask of the node."""
+
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+
+from appliance.core.errors import Conflict, ModelNotFound, NotFound, Unprocessable
+from appliance.core.records import ModelRecord
+from appliance.frontend.control.views import BusyThreshold, Health, Object
+
+
+class FakeView:
+    """A `ControlView` whose answers a test sets."""
+
+    def __init__(self) -> None:
+        self.report = Health(status="healthy")
+        self.thresholds: dict[str, BusyThreshold] = {}
+        self.known = {"m"}
+
+    def health(self) -> Health:
+        return self.report
+
+    def models(self) -> list[ModelRecord]:
+        return []
+
+    async def metrics(self) -> bytes:
+        return b"dynamo_frontend_requests_total 1\n"
+
+    def busy_thresholds(self) -> list[BusyThreshold]:
+        return list(self.thresholds.values())
+
+    async def set_busy_threshold(self, threshold: BusyThreshold) -> BusyThreshold:
+        if threshold.model not in self.known:
+            raise ModelNotFound(f"no model {threshold.model}; there is m")
+        self.thresholds[threshold.model] = threshold
+        return threshold
+
+
+class FakeAdmin:
+    """An `AdminService` over dicts."""
+
+    def __init__(self) -> None:
+        self.objects: dict[tuple[str, str], Object] = {}
+        self.keys: set[str] = set()
+        self.lines = ["one", "two", "three"]
+        self.scaled: list[tuple[str, int, str | None]] = []
+        self.asked: list[tuple[str | None, int]] = []
+        self.stopped = False
+        self.open_logs = 0
+
+    async def list_objects(self, kind: str) -> list[Object]:
+        return [value for (of_kind, _), value in self.objects.items() if of_kind == kind]
+
+    async def read_object(self, kind: str, name: str) -> Object:
+        if (kind, name) not in self.objects:
+            raise NotFound(f"no {kind} {name}")
+        return self.objects[kind, name]
+
+    async def apply_objects(self, manifests: list[Object]) -> list[Object]:
+        for manifest in manifests:
+            if "kind" not in manifest:
+                raise Unprocessable("kind is missing")
+            self.objects[manifest["kind"], manifest["metadata"]["name"]] = manifest
+        return manifests
+
+    async def delete_object(self, kind: str, name: str) -> Object:
+        gone = await self.read_object(kind, name)
+        del self.objects[kind, name]
+        return gone
+
+    async def scale(self, component: str, replicas: int, graph: str | None) -> Object:
+        self.scaled.append((component, replicas, graph))
+        return {"component": component, "replicas": replicas}
+
+    async def list_keys(self) -> list[Object]:
+        return [{"name": name} for name in sorted(self.keys)]
+
+    async def create_key(self, name: str) -> Object:
+        if name in self.keys:
+            raise Conflict(f"there is a key {name}")
+        self.keys.add(name)
+        return {"name": name, "secret": "sk-1"}
+
+    async def delete_key(self, name: str) -> Object:
+        if name not in self.keys:
+            raise NotFound(f"no key {name}")
+        self.keys.remove(name)
+        return {"name": name}
+
+    async def status(self) -> Object:
+        return {"components": []}
+
+    async def events(self, subject: str | None, limit: int) -> list[Object]:
+        self.asked.append((subject, limit))
+        return []
+
+    async def find_logs(self, component: str) -> str:
+        if component != "worker":
+            raise NotFound(f"no component {component}")
+        return "serve/worker/0"
+
+    @asynccontextmanager
+    async def logs(self, name: str, lines: int, follow: bool) -> AsyncIterator[AsyncIterable[str]]:
+        assert name == "serve/worker/0"
+        self.open_logs += 1
+        try:
+            yield self._tail(lines, follow)
+        finally:
+            self.open_logs -= 1
+
+    async def _tail(self, lines: int, follow: bool) -> AsyncIterator[str]:
+        for line in self.lines[-lines:]:
+            yield line
+        if follow:
+            await trio.sleep_forever()
+
+    async def config(self) -> dict[str, Any]:
+        return {"http": {"port": 8000}}
+
+    async def stop(self) -> None:
+        self.stopped = True
