@@ -1,0 +1,76 @@
+"""What front ends are told of models and workers."""
+
+import pytest
+
+from appliance.core.identity import ModelName, WorkerId
+from appliance.core.instances import ComponentInstance
+from appliance.core.records import StoredObject, WorkerPhase
+from appliance.core.requests import ModelCard
+from appliance.core.settings import Settings
+from appliance.graph.documents import stored_object
+from appliance.graph.serve import ServeModel, build_serve_graph
+from appliance.roles.model_names import default_served_name
+from appliance.roles.node.pictures import compose_picture
+from appliance.supervision.views import WorkerView
+from appliance.wire.bus_messages import Picture
+
+ARGV = ("worker", "--engine", "mocker", "--model", "m")
+CARD = ModelCard(name=ModelName("m"), context_length=64, engine="mocker")
+
+
+def view(phase: WorkerPhase, *, card: ModelCard | None = None, reason: str = "") -> WorkerView:
+    instance = ComponentInstance(graph="g", component="worker", index=0, type="worker", argv=ARGV, spec_hash="x")
+    return WorkerView(
+        id=WorkerId(f"w-{phase}"),
+        instance=instance,
+        phase=phase,
+        since=0.0,
+        pid=1,
+        address="/run/w.sock",
+        restarts=0,
+        reason=reason,
+        progress=None,
+        card=card,
+    )
+
+
+def graph() -> StoredObject:
+    return stored_object(build_serve_graph([ServeModel(model="m", engine="mocker")], name="g"))
+
+
+def picture(*views: WorkerView) -> Picture:
+    return compose_picture([graph()], views, [], Settings(), False)
+
+
+@pytest.mark.parametrize(
+    ("views", "phase"),
+    [
+        ([], "cold"),
+        ([view("starting")], "starting"),
+        ([view("backoff")], "starting"),
+        ([view("failed", reason="bad file")], "failed"),
+        ([view("ready", card=CARD), view("failed")], "ready"),
+        ([view("failed"), view("starting")], "starting"),
+    ],
+)
+def test_phase_of_a_model(views: list[WorkerView], phase: str) -> None:
+    (model,) = picture(*views).models
+    assert (model.name, model.phase) == ("m", phase)
+
+
+def test_a_failed_model_says_why() -> None:
+    assert picture(view("failed", reason="bad file")).models[0].reason == "bad file"
+
+
+def test_workers_without_a_card_have_the_declared_name() -> None:
+    (worker,) = picture(view("starting")).workers
+    assert worker.model == "m"
+    assert worker.card is None
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [("/data/llama-3.gguf", "llama-3"), ("/data/llama", "llama"), ("org/name", "org/name"), ("made-up", "made-up")],
+)
+def test_default_names(model: str, name: str) -> None:
+    assert default_served_name(model) == name
