@@ -169,6 +169,9 @@ class Listener:
     async def _serve(self, connection: Connection) -> None:
         try:
             await connection.run()
+        except Exception:
+            # A handler that failed while it was being cancelled, or a fault of ours: the other clients must not suffer.
+            _LOG.exception("connection failed")
         finally:
             self._connections.discard(connection)
 

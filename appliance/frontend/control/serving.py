@@ -1,11 +1,11 @@
 """Quart on trio with the connection fix that hypercorn needs, and JSON answers with our error bodies."""
 
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 import trio
-from hypercorn.typing import ASGIReceiveCallable, ASGIReceiveEvent, ASGISendCallable, ASGISendEvent
 from quart import Response, request
 from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
@@ -16,6 +16,9 @@ from appliance.web.errors import NEUTRAL, find_appliance_error, render_error
 
 _LOG = logging.getLogger(__name__)
 
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
 
 class PatientConnection(TrioASGIHTTPConnection):
     """A connection that is not cancelled by the news that its own last message was delivered.
@@ -25,17 +28,17 @@ class PatientConnection(TrioASGIHTTPConnection):
     To be tried without at each upgrade: the regression tests say whether.
     """
 
-    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    async def __call__(self, receive: Receive, send: Send) -> None:
         """Handle one request."""
         ending = False
 
-        async def send_watched(message: ASGISendEvent) -> None:
+        async def send_watched(message: Any) -> None:
             nonlocal ending
             if message["type"] == "http.response.body" and not message.get("more_body", False):
                 ending = True
             await send(message)
 
-        async def receive_patiently() -> ASGIReceiveEvent:
+        async def receive_patiently() -> Any:
             message = await receive()
             if ending and message["type"] == "http.disconnect":
                 await trio.sleep_forever()  # until the request's own end, which is on its way

@@ -238,6 +238,33 @@ async def test_failure_in_the_middle_of_a_stream_breaks_the_connection() -> None
         assert len(served.errors) == 1
 
 
+async def test_handler_that_fails_while_it_is_cancelled_harms_nobody_else() -> None:
+    running = trio.Event()
+
+    async def fail_in_cleanup() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError("clean-up failed")
+
+    async def handler(exchange: Exchange) -> None:
+        if exchange.request.path == "/ok":
+            await echo(exchange)
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail_in_cleanup)
+            nursery.start_soon(trio.sleep_forever)
+            running.set()
+
+    async with serving(handler) as served:
+        other, leaver = await served.connect(), await served.connect()
+        await leaver.send(get("/leave"))
+        await running.wait()
+        leaver.close()
+        await eventually(lambda: served.listener.active == 0)
+        assert (await other.ask(get("/ok"))).status == 200
+
+
 async def test_header_values_cannot_add_headers() -> None:
     async def inject(exchange: Exchange) -> None:
         exchange.respond(200, b"", headers=[("x-model", "a\r\nset-cookie: b")])
