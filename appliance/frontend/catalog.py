@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+import trio
+
 from appliance.core.errors import ModelNotFound
 from appliance.core.identity import Digest, ModelName
 from appliance.core.records import ModelRecord
@@ -68,12 +70,13 @@ class Catalog:
         """Files of a card that were not fetched yet."""
         return [ref.digest for ref in card.files.values() if ref.digest not in self._files]
 
-    def learn(self, card: ModelCard, fetched: dict[Digest, bytes]) -> ServedModel:
-        """Take in a worker's card. A card equal in what matters to tokens changes nothing."""
+    async def learn(self, card: ModelCard, fetched: dict[Digest, bytes]) -> None:
+        """Take in a worker's card; a card like the known one changes nothing. Raises `ModelFileBad`.
+
+        Large tokenizers take a second to build, so that happens in a thread. Cancelling learns nothing.
+        """
         self._files.update(fetched)
         known = self._served.get(card.name)
-        if known is not None and known.card == card:
-            return known
-        files = {name: self._files[ref.digest] for name, ref in card.files.items()}
-        served = self._served[card.name] = ServedModel(card, files)
-        return served
+        if known is None or known.card != card:
+            files = {name: self._files[ref.digest] for name, ref in card.files.items()}
+            self._served[card.name] = await trio.to_thread.run_sync(ServedModel, card, files)

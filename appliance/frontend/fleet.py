@@ -78,7 +78,7 @@ class Fleet:
         try:
             missing = self._catalog.missing_files(card)
             fetched = {digest: await self._transport.read_file(worker.id, digest) for digest in missing}
-            self._catalog.learn(card, fetched)
+            await self._catalog.learn(card, fetched)
         except ApplianceError:
             await self._transport.disconnect(worker.id)
             raise

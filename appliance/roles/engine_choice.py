@@ -6,6 +6,7 @@ from pathlib import Path
 from appliance.core.errors import ModelFileBad, UsageError
 from appliance.core.model_facts import EngineOptions, ModelFacts
 from appliance.core.ports import Engine
+from appliance.core.requests import Sampling
 from appliance.models.demo import DEMO_NAME, demo_model_path
 from appliance.models.facts import describe_model
 
@@ -19,7 +20,8 @@ def model_facts(engine: str, model: str) -> ModelFacts:
     """
     path = Path(model).expanduser()
     if model == DEMO_NAME:
-        return describe_model(demo_model_path())
+        # Greedy unless a client says otherwise: it knows a few answers by heart and little else.
+        return replace(describe_model(demo_model_path()), default_sampling=Sampling(temperature=0.0))
     if engine == "mocker" and not path.exists():
         return replace(describe_model(demo_model_path()), name=model)
     return describe_model(path)
