@@ -9,7 +9,7 @@ from pathlib import Path
 
 APP = "dynamo-appliance"
 SOCKET_PATH_LIMIT = 100  # bytes; the kernel takes 107, and our longest socket name must fit behind the folder
-LONGEST_SOCKET_NAME = 40
+LONGEST_SOCKET_NAME = 20
 CONTROL_SOCKET = "control.sock"
 
 
@@ -90,6 +90,9 @@ def _run_dir(state: Path, environ: Mapping[str, str]) -> Path:
         candidate = Path(xdg) / f"{APP}-{tag}"
     else:
         candidate = state / f"run-{tag}"
-    if len(os.fsencode(str(candidate))) + LONGEST_SOCKET_NAME <= SOCKET_PATH_LIMIT:
-        return candidate
-    return Path(environ.get("TMPDIR") or tempfile.gettempdir()) / f"{APP}-{os.getuid()}-{tag}"
+    short = f"{APP}-{os.getuid()}-{tag}"
+    # The temp dir may be as deep as the state dir; `/tmp` is the last one that is surely short enough.
+    for folder in (candidate, Path(environ.get("TMPDIR") or tempfile.gettempdir()) / short):
+        if len(os.fsencode(str(folder))) + LONGEST_SOCKET_NAME <= SOCKET_PATH_LIMIT:
+            return folder
+    return Path("/tmp") / short

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ class Appliance:
     def __init__(self, binary: str | None, state_dir: Path) -> None:
         self.binary = binary
         self.state_dir = state_dir
-        self.process: subprocess.Popen[str] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         self.port = 0
         self.models: list[str] = []
         self.log = state_dir.with_suffix(".log")
@@ -52,27 +53,28 @@ class Appliance:
 
     def start(self, *args: str, wait: bool = True) -> None:
         argv = [*command(self.binary), "serve", "--port", "0", "--state-dir", str(self.state_dir), *args]
-        self.process = subprocess.Popen(
-            argv, env=self.env, stdout=subprocess.PIPE, stderr=self.log.open("ab"), text=True, start_new_session=True
-        )
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                argv, env=self.env, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+            )
         if wait:
             self.wait_ready()
 
     def wait_ready(self) -> None:
+        """Read stdout up to the ready line."""
         assert self.process is not None
         assert self.process.stdout is not None
         deadline = time.monotonic() + START_S
-        os.set_blocking(self.process.stdout.fileno(), False)
-        text = ""
+        text = b""
         while time.monotonic() < deadline:
-            text += self.process.stdout.read() or ""
-            for line in text.splitlines():
+            if select.select([self.process.stdout], [], [], 0.1)[0]:
+                text += os.read(self.process.stdout.fileno(), 65536)
+            for line in text.decode().splitlines():
                 if match := READY.match(line):
                     self.port, self.models = int(match["port"]), match["models"].split(",")
                     return
             if self.process.poll() is not None:
                 raise AssertionError(f"ended with {self.process.returncode} before it was ready: {self.tail()}")
-            time.sleep(0.02)
         raise AssertionError(f"not ready after {START_S} s: {self.tail()}")
 
     def cli(self, *args: str, check: bool = True, timeout: float = 60, input: str | None = None) -> str:
