@@ -1,0 +1,97 @@
+"""Text out of token ids as they come, never half a character and never one lost."""
+
+import codecs
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+REPLACEMENT = "\ufffd"
+WINDOW = 6
+"""Tokens decoded again together with new ones, so that decoders which look at neighbours see them."""
+
+
+class Detokeniser(Protocol):
+    """Turns one stream's token ids into text. What all calls return, joined, is the text of all ids."""
+
+    def push(self, ids: Sequence[int]) -> str:
+        """The text that the new ids complete; empty while a character is not whole."""
+        ...
+
+    def finish(self) -> str:
+        """What is still held, with unfinished characters replaced. Nothing may be pushed after it."""
+        ...
+
+
+class ByteDetokeniser:
+    """For vocabularies whose tokens are bytes. One pushed token that is whole text costs one list look-up."""
+
+    __slots__ = ("_at_start", "_decoder", "_octets", "_slow", "_texts")
+
+    def __init__(self, texts: list[str | None], octets: list[bytes], *, strip_first_space: bool) -> None:
+        self._texts = texts
+        self._octets = octets
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._at_start = strip_first_space
+        self._slow = strip_first_space
+        """A character is unfinished, or the first space is still to be dropped."""
+
+    def push(self, ids: Sequence[int]) -> str:
+        """See `Detokeniser`. Ids that no token has give no text."""
+        if not self._slow and len(ids) == 1:
+            try:
+                text = self._texts[ids[0]]
+            except IndexError:
+                return ""
+            if text is not None:
+                return text
+        return self._decode(self._bytes_of(ids), final=False)
+
+    def finish(self) -> str:
+        """See `Detokeniser`."""
+        return self._decode(b"", final=True)
+
+    def _bytes_of(self, ids: Sequence[int]) -> bytes:
+        count = len(self._octets)
+        return b"".join([self._octets[token_id] for token_id in ids if 0 <= token_id < count])
+
+    def _decode(self, data: bytes, *, final: bool) -> str:
+        text = self._decoder.decode(data, final)
+        if self._at_start and text:
+            self._at_start = False
+            text = text.removeprefix(" ")
+        self._slow = self._at_start or bool(self._decoder.getstate()[0])
+        return text
+
+
+class WindowDetokeniser:
+    """For all other decoders: decodes the last few tokens with and without the new ones and shows the difference."""
+
+    __slots__ = ("_decode", "_held_from", "_ids", "_shown")
+
+    def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
+        self._decode = decode
+        self._ids: list[int] = []
+        self._held_from = 0
+        """Ids from here on have not been shown."""
+        self._shown = ""
+        """Text of the ids before."""
+
+    def push(self, ids: Sequence[int]) -> str:
+        """See `Detokeniser`."""
+        self._ids.extend(ids)
+        text = self._decode(self._ids)
+        if text.endswith(REPLACEMENT):  # most likely the beginning of a character
+            return ""
+        return self._show(text)
+
+    def finish(self) -> str:
+        """See `Detokeniser`."""
+        return self._show(self._decode(self._ids))
+
+    def _show(self, text: str) -> str:
+        new = text[len(self._shown) :]
+        if self._held_from < len(self._ids) and len(self._ids) > 2 * WINDOW:
+            del self._ids[:-WINDOW]
+            text = self._decode(self._ids)
+        self._held_from = len(self._ids)
+        self._shown = text
+        return new

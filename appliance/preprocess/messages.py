@@ -1,0 +1,54 @@
+"""Chat messages in the shapes that templates want them."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+Message = dict[str, Any]
+
+
+def flatten_parts(message: Mapping[str, Any]) -> Message:
+    """A message whose content is one text: the text parts, joined by line ends; a missing content becomes empty."""
+    content = message.get("content")
+    if isinstance(content, list):
+        texts = [part.get("text") for part in content if isinstance(part, Mapping)]
+        content = "\n".join(text for text in texts if isinstance(text, str))
+    return {**message, "content": "" if content is None else content}
+
+
+def split_into_parts(message: Mapping[str, Any]) -> Message:
+    """A message whose content is a list of parts, for templates that know nothing else."""
+    content = message.get("content")
+    if isinstance(content, list):
+        return dict(message)
+    return {**message, "content": [{"type": "text", "text": content}] if content else []}
+
+
+def open_arguments(message: Mapping[str, Any]) -> Message:
+    """A message whose tool-call arguments are objects: clients send JSON text, but templates do the printing."""
+    calls = message.get("tool_calls")
+    if not isinstance(calls, list) or not calls:
+        return dict(message)
+    return {**message, "tool_calls": [_open_call(call) for call in calls]}
+
+
+def _open_call(call: Any) -> Any:
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("arguments"), str):
+        return call
+    try:
+        arguments = json.loads(function["arguments"] or "{}")
+    except (ValueError, RecursionError):
+        return call  # a model can write anything; the template shows the text as it is
+    return {**call, "function": {**function, "arguments": arguments}}
+
+
+def plain_prompt(messages: list[Message]) -> str:
+    """A prompt for models without a template: each role in front of its text, the assistant's turn left open."""
+    turns = [f"{message.get('role', 'user')}: {flatten_parts(message)['content']}\n" for message in messages]
+    return "".join([*turns, "assistant:"])
+
+
+def raw_prompt(messages: list[Message]) -> str:
+    """All contents as they are, one after the other."""
+    return "".join(flatten_parts(message)["content"] for message in messages)

@@ -1,0 +1,202 @@
+"""From a client's request to what an engine is asked for: prompt text, token ids, limits, a request per choice."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from appliance.core.errors import EngineFailed, InvalidRequest
+from appliance.core.generation import GenerationRequest
+from appliance.core.requests import EngineRequest, ModelCard, Sampling, StopConditions
+from appliance.preprocess.messages import open_arguments, plain_prompt, raw_prompt
+from appliance.preprocess.template import ChatTemplate
+from appliance.preprocess.tokenizer import TextTokenizer
+
+AskWorker = Callable[[str], Awaitable[list[int]]]
+"""The worker's own tokenizer, special tokens parsed."""
+TEMPLATE_VARIABLES_OF_OURS = frozenset({"messages", "tools", "bos_token", "eos_token"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """One prompt of a request, ready for an engine."""
+
+    token_ids: list[int]
+    """Empty when the worker takes text."""
+    text: str
+    """The prompt as text; empty when the client sent token ids."""
+    max_tokens: int
+    """Output tokens that the client wants and the context has room for."""
+    messages: list[dict[str, Any]] | None = None
+    """The conversation, when the worker takes text and makes the prompt itself."""
+
+
+class PromptBuilder:
+    """Prepares requests for one model."""
+
+    def __init__(
+        self,
+        card: ModelCard,
+        tokenizer: TextTokenizer | None,
+        template: ChatTemplate | None,
+        tool_template: ChatTemplate | None = None,
+        ask_worker: AskWorker | None = None,
+    ) -> None:
+        """Without a tokenizer text is tokenized by `ask_worker`, for vocabularies that only the engine knows."""
+        self._card = card
+        self._tokenizer = tokenizer
+        self._template = template
+        self._tool_template = tool_template
+        self._ask_worker = ask_worker
+
+    async def prepare(self, request: GenerationRequest) -> list[Prepared]:
+        """One `Prepared` per prompt of the request.
+
+        Raises `InvalidRequest` when a prompt is empty, too long, or refused by the template. Cancelling loses nothing.
+        """
+        if self._card.io == "text":
+            return self._prepare_text(request)
+        if request.messages is not None:
+            return [await self._prepare_chat(request)]
+        prompts: list[str | list[int]] = [request.token_ids] if request.token_ids else request.prompts or [""]
+        return [await self._prepare_prompt(prompt, request) for prompt in prompts]
+
+    def engine_requests(self, prepared: list[Prepared], request: GenerationRequest) -> list[EngineRequest]:
+        """The streams to ask for: `n` for each prompt, in the order of the answer's choices.
+
+        A seed rises by one from choice to choice, so that the choices differ and can be had again.
+        """
+        choices = [prompt for prompt in prepared for _ in range(request.n)]
+        return [self._engine_request(prompt, request, index) for index, prompt in enumerate(choices)]
+
+    async def input_ids(self, text: str | list[int]) -> list[int]:
+        """Token ids of an embedding input. Raises `InvalidRequest` when it is empty or longer than the context."""
+        ids = await self._ids_of_prompt(text, "input")
+        if len(ids) > self._card.context_length:
+            raise self._too_long(len(ids), "input")
+        return ids
+
+    async def _prepare_chat(self, request: GenerationRequest) -> Prepared:
+        text = "" if request.token_ids else self._chat_text(request)
+        if request.token_ids:
+            ids = self._checked_ids(request.token_ids, "nvext")
+        else:
+            ids = await self._encode(text)
+            if self._writes_no_begin(request):
+                ids = self._with_begin(ids)
+        if not ids:
+            raise InvalidRequest("the messages make an empty prompt", param="messages")
+        return self._fit(Prepared(token_ids=ids, text=text, max_tokens=0), request, "messages")
+
+    async def _prepare_prompt(self, prompt: str | list[int], request: GenerationRequest) -> Prepared:
+        ids = await self._ids_of_prompt(prompt, "prompt")
+        text = prompt if isinstance(prompt, str) else ""
+        return self._fit(Prepared(token_ids=ids, text=text, max_tokens=0), request, "prompt")
+
+    def _chat_text(self, request: GenerationRequest) -> str:
+        messages = [open_arguments(message) for message in request.messages or []]
+        if not messages:
+            raise InvalidRequest("messages may not be empty", param="messages")
+        if request.use_raw_prompt:
+            return raw_prompt(messages)
+        template = self._tool_template if request.tools and self._tool_template else self._template
+        if template is None:
+            return plain_prompt(messages)
+        return template.render(messages, tools=request.tools, **_template_arguments(request.template_args))
+
+    def _writes_no_begin(self, request: GenerationRequest) -> bool:
+        """Templates write the begin token themselves; prompts that we made need it in front."""
+        return request.use_raw_prompt or self._template is None
+
+    async def _ids_of_prompt(self, prompt: str | list[int], param: str) -> list[int]:
+        """Ids of a plain prompt. An empty one is the begin token, or else the end token, as if after a text."""
+        if isinstance(prompt, list):
+            ids = self._checked_ids(prompt, param)
+        else:
+            ids = self._with_begin(await self._encode(prompt))
+        if not ids and prompt == "" and self._card.task == "generate":
+            ids = list(self._card.eos_token_ids[:1])
+        if not ids:
+            raise InvalidRequest(f"{param} may not be empty", param=param)
+        return ids
+
+    def _checked_ids(self, ids: list[int], param: str) -> list[int]:
+        size = self._card.vocab_size
+        if any(token_id < 0 or (size and token_id >= size) for token_id in ids):
+            raise InvalidRequest(f"{param} holds a token id outside of the vocabulary of {size} tokens", param=param)
+        return ids
+
+    async def _encode(self, text: str) -> list[int]:
+        if self._tokenizer is not None:
+            return await self._tokenizer.encode_async(text)
+        if self._ask_worker is not None:
+            return await self._ask_worker(text) if text else []
+        raise EngineFailed(f"cannot tokenize for the model {self._card.name!r}: it has no tokenizer here")
+
+    def _with_begin(self, ids: list[int]) -> list[int]:
+        if not self._card.add_bos or self._tokenizer is None:
+            return ids
+        begin = self._tokenizer.token_id(self._card.bos_token)
+        return ids if begin is None or ids[:1] == [begin] else [begin, *ids]
+
+    def _fit(self, prepared: Prepared, request: GenerationRequest, param: str) -> Prepared:
+        """The prompt with as many output tokens as wanted and possible. Raises `InvalidRequest` without room."""
+        used = len(prepared.token_ids)
+        room = self._card.context_length - used
+        if room < 1:
+            raise self._too_long(used, param)
+        return replace(prepared, max_tokens=room if request.max_tokens is None else min(request.max_tokens, room))
+
+    def _too_long(self, used: int, param: str) -> InvalidRequest:
+        return InvalidRequest(
+            f"the model's maximum context length is {self._card.context_length} tokens, but the {param} has {used}; "
+            "please shorten it",
+            param=param,
+        )
+
+    def _prepare_text(self, request: GenerationRequest) -> list[Prepared]:
+        """For workers that take text: nothing is counted here, the worker's server does it."""
+        if request.token_ids or any(isinstance(prompt, list) for prompt in request.prompts or []):
+            raise InvalidRequest(f"the model {request.model!r} takes text only, no token ids", param="prompt")
+        limit = self._card.context_length if request.max_tokens is None else request.max_tokens
+        limit = min(limit, self._card.context_length)
+        if request.messages is None:
+            prompts = [prompt for prompt in request.prompts or [""] if isinstance(prompt, str)]
+            return [Prepared(token_ids=[], text=prompt, max_tokens=limit) for prompt in prompts]
+        if not request.messages:
+            raise InvalidRequest("messages may not be empty", param="messages")
+        return [Prepared(token_ids=[], text="", max_tokens=limit, messages=request.messages)]
+
+    def _engine_request(self, prepared: Prepared, request: GenerationRequest, index: int) -> EngineRequest:
+        takes_text = self._card.io == "text" and prepared.messages is None
+        return EngineRequest(
+            id=request.id,
+            model=request.model,
+            token_ids=prepared.token_ids,
+            messages=prepared.messages,
+            text=prepared.text if takes_text else None,
+            sampling=_with_seed(request.sampling, index),
+            stop=StopConditions(
+                max_tokens=prepared.max_tokens,
+                min_tokens=min(request.min_tokens, prepared.max_tokens),
+                stop_token_ids=() if request.ignore_eos else self._card.eos_token_ids,
+                ignore_eos=request.ignore_eos,
+            ),
+            guided=request.guided,
+            logprobs=request.logprobs,
+            priority=request.priority,
+        )
+
+
+def _with_seed(sampling: Sampling, index: int) -> Sampling:
+    if sampling.seed is None or index == 0:
+        return sampling
+    return msgspec.structs.replace(sampling, seed=sampling.seed + index)
+
+
+def _template_arguments(given: dict[str, Any]) -> dict[str, Any]:
+    """The client's template variables, without those that are not its to set."""
+    extra = {name: value for name, value in given.items() if name not in TEMPLATE_VARIABLES_OF_OURS}
+    add = extra.pop("add_generation_prompt", True)
+    return {"add_generation_prompt": bool(add), "extra": extra}

@@ -1,0 +1,173 @@
+"""Counts what one rendering of a chat template does, and checks operations that could build something huge.
+
+The counts belong to one rendering and lie in a context variable, because the compiled template is shared.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import Any
+
+MAX_ROUNDS = 500_000  # loop rounds of one rendering: about half a second
+MACRO_ROUNDS = 12  # a macro call takes as long as so many rounds
+BASE_CHARS = 1 << 22  # the largest value that a template may build by itself
+INPUT_FACTOR = 8  # and on top of it for each character of the messages
+WORK_FACTOR = 16  # characters made or copied in all, in units of the largest value
+MEMBER_COST = 64  # looking at one member of a container takes as long as copying so many characters
+MAX_INT_BITS = 4096
+MAX_JSON_INDENT = 64
+WIDTH_METHODS = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs"})
+WIDE_FORMAT = re.compile(r"\d{5,}|\*|\{[^{}]*\{")
+"""Format widths of five digits, and widths that are given as arguments."""
+
+
+class TemplateRunaway(Exception):
+    """A template that went over a bound; the text says over which."""
+
+
+class Meter:
+    """What one rendering may still do."""
+
+    __slots__ = ("_rounds", "_work", "largest")
+
+    def __init__(self, input_chars: int) -> None:
+        self.largest = BASE_CHARS + INPUT_FACTOR * input_chars
+        self._work = WORK_FACTOR * self.largest
+        self._rounds = MAX_ROUNDS
+
+    def step(self, rounds: int, chars: int) -> None:
+        """Count rounds of a loop or macro, whose fixed text has this many characters."""
+        self._rounds -= rounds
+        if self._rounds < 0:
+            raise TemplateRunaway(f"it goes through more than {MAX_ROUNDS} loop rounds")
+        self.charge(chars)
+
+    def charge(self, size: int) -> None:
+        """Count characters or members that are made, copied or looked at."""
+        self._work -= size
+        if size > self.largest or self._work < 0:
+            raise TemplateRunaway(f"it builds more than {self.largest} characters")
+
+    def charge_whole(self, value: Any) -> None:
+        """Count a value by the text that printing it would take."""
+        if isinstance(value, str):
+            self.charge(len(value))
+        elif isinstance(value, (list, tuple)):
+            self.charge(MEMBER_COST * len(value))
+            for member in value:
+                self.charge_whole(member)
+        elif isinstance(value, Mapping):
+            self.charge(MEMBER_COST * len(value))
+            for key, member in value.items():
+                self.charge_whole(key)
+                self.charge_whole(member)
+
+    def charge_join(self, members: Any, separator: str) -> None:
+        """Count the text that joining would make."""
+        if isinstance(members, (list, tuple, Mapping)):
+            self.charge_whole(list(members))
+            self.charge(len(members) * len(separator))
+
+
+METER: ContextVar[Meter] = ContextVar("template_meter")
+
+
+def check_operation(operator: str, left: Any, right: Any) -> None:
+    """Refuse `*`, `**`, `+` and `%` on values whose result would be too large."""
+    meter = METER.get()
+    if operator == "%" and isinstance(left, str):
+        _check_format(left)
+        meter.charge_whole(right)
+    elif isinstance(left, int) and isinstance(right, int):
+        _check_integers(operator, left, right)
+    elif operator == "*":
+        sequence, count = (right, left) if isinstance(left, int) else (left, right)
+        if isinstance(count, int) and hasattr(sequence, "__len__"):
+            meter.charge(len(sequence) * max(count, 0))
+    elif operator == "+" and hasattr(left, "__len__") and hasattr(right, "__len__"):
+        meter.charge(len(left) + len(right))
+
+
+def _check_integers(operator: str, left: int, right: int) -> None:
+    bits = left.bit_length() * max(right, 0) if operator == "**" else left.bit_length() + right.bit_length()
+    if bits > MAX_INT_BITS:
+        raise TemplateRunaway(f"it makes a number of more than {MAX_INT_BITS} bits")
+
+
+def check_text_method(text: str, method: str, args: list[Any]) -> None:
+    """Refuse a method call on a text whose result would be too large."""
+    meter = METER.get()
+    meter.charge(len(text))
+    if method in WIDTH_METHODS:
+        width = next((arg for arg in args if isinstance(arg, int)), 8)
+        meter.charge(width * max(1, text.count("\t")))
+    elif method == "replace" and len(args) > 1 and isinstance(args[0], str) and isinstance(args[1], str):
+        meter.charge(text.count(args[0]) * len(args[1]))
+    elif method == "join":
+        meter.charge_join(args[0] if args else (), text)
+    elif method in ("format", "format_map"):
+        _check_format(text)
+        meter.charge_whole(args)
+    elif method == "translate":
+        raise TemplateRunaway("it uses the text method translate, which is not available")
+
+
+def _check_format(text: str) -> None:
+    if WIDE_FORMAT.search(text):
+        raise TemplateRunaway("it uses a format with a width of five digits or more")
+
+
+def _check_whole(meter: Meter, args: list[Any]) -> None:
+    meter.charge_whole(args[0])
+
+
+def _check_numbers(meter: Meter, args: list[Any]) -> None:
+    """Widths and counts, times the lines that they apply to."""
+    lines = args[0].count("\n") + 1 if isinstance(args[0], str) else 1
+    for arg in args[1:]:
+        meter.charge(lines * (len(arg) if isinstance(arg, str) else arg if isinstance(arg, int) else 0))
+
+
+def _check_replace(meter: Meter, args: list[Any]) -> None:
+    if len(args) > 2:
+        meter.charge(str(args[0]).count(str(args[1])) * len(str(args[2])))
+
+
+def _check_wrap(meter: Meter, args: list[Any]) -> None:
+    """Each character may become a line of its own, with the given line end."""
+    line_end = max((len(arg) for arg in args[1:] if isinstance(arg, str)), default=1)
+    meter.charge(len(str(args[0])) * (1 + line_end))
+
+
+def _check_sum(meter: Meter, args: list[Any]) -> None:
+    meter.charge_whole(args[0])
+    if any(isinstance(arg, (list, tuple)) for arg in args[1:]):
+        raise TemplateRunaway("it sums up lists")
+
+
+def _check_printf(meter: Meter, args: list[Any]) -> None:
+    _check_format(str(args[0]))
+    meter.charge_whole(args[1:])
+
+
+def _check_json(meter: Meter, args: list[Any]) -> None:
+    meter.charge_whole(args[0])
+    if any(isinstance(arg, int) and arg > MAX_JSON_INDENT for arg in args[1:]):
+        raise TemplateRunaway(f"it indents JSON by more than {MAX_JSON_INDENT}")
+
+
+def _check_join(meter: Meter, args: list[Any]) -> None:
+    meter.charge_join(args[0], str(args[1]) if len(args) > 1 else "")
+
+
+FILTER_CHECKS: dict[str, Callable[[Meter, list[Any]], None]] = {
+    **dict.fromkeys(("batch", "center", "indent", "round", "slice", "truncate"), _check_numbers),
+    **dict.fromkeys(("pprint", "string", "urlencode", "urlize", "xmlattr"), _check_whole),
+    "format": _check_printf,
+    "join": _check_join,
+    "replace": _check_replace,
+    "sum": _check_sum,
+    "tojson": _check_json,
+    "wordwrap": _check_wrap,
+}
+"""Filters that can make more than they are given, by name."""
