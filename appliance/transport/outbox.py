@@ -82,10 +82,9 @@ class Outbox:
         if self._fault is not None:
             raise self._fault
         if self._queue:
-            await self._send_some()
-        if self.backlog_bytes <= self._limits.high_water_bytes:
+            await self._send_some()  # and ask for a refill again, which may have waited for an empty queue
+        elif not self._awake:
             self._waiters.unpark_all()
-        if not self._queue and not self._awake:
             await self._sleeper.park()  # no deadline: sleeps until there is something to send
 
     async def _send_some(self) -> None:
@@ -95,6 +94,8 @@ class Outbox:
                 await self._stream.wait_sendable()
         if patience.cancelled_caught:
             raise LinkBroken(f"the peer took no byte for {self._limits.stall_s:g} s")
+        if self.backlog_bytes <= self._limits.high_water_bytes:
+            self._waiters.unpark_all()
 
     def _send_batch(self) -> int:
         pieces = [self._queue.popleft()]

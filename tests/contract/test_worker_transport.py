@@ -54,7 +54,7 @@ async def test_tokens_come_in_order_and_end_once(rig: LinkRig) -> None:
     await run_stream(rig, sink, 50)
     await rig.settle()
     assert sink.tokens == list(range(1, 51))
-    assert (sink.finish, sink.errors, sink.unflushed) == ("length", [], 0)
+    assert (sink.finish, sink.errors, sink.unflushed, sink.late) == ("length", [], 0, 0)
     assert rig.server.load.served == 1
     assert rig.engine.cancelled == 0
 
@@ -152,7 +152,7 @@ async def test_lost_worker_ends_every_stream_once(medium: Medium, tmp_path: Path
             break_link(stream, fault)
         for sink in sinks:
             assert [type(error) for error in sink.errors] == [WorkerLost]
-            assert sink.tokens == [1]
+            assert (sink.tokens, sink.late, sink.unflushed) == ([1], 0, 0)
         assert [worker for worker, _ in rig.lost] == [WORKER]
         with pytest.raises(WorkerLost):
             await run_stream(rig, RecordingSink())
@@ -177,6 +177,16 @@ def break_link(stream: FaultyStream, fault: str) -> None:
             stream.change(stalled=True)
 
 
+async def test_stream_that_has_ended_hears_nothing_of_a_loss(rig: LinkRig) -> None:
+    sink = RecordingSink()
+    async with rig.links.open(WORKER, make_request(), sink):
+        await sink.ended.wait()
+        assert rig.links.workers()[WORKER].open_streams == 0
+        await rig.links.disconnect(WORKER)
+        await until(lambda: not rig.server.links)
+    assert (sink.finish, sink.errors, sink.late) == ("length", [], 0)
+
+
 async def test_disconnect_ends_streams_and_is_no_loss(rig: LinkRig) -> None:
     rig.engine.hang_at = 1
     sink = RecordingSink()
@@ -195,11 +205,18 @@ async def test_engine_fault_is_neutral_and_ours_keep_their_words(rig: LinkRig) -
     await run_stream(rig, strange)
     rig.engine.fault = InvalidRequest("cannot use this grammar")
     await run_stream(rig, ours)
-    assert strange.tokens == [1, 2]
+    assert (strange.tokens, strange.late, strange.unflushed) == ([1, 2], 0, 0)
     assert [type(error) for error in strange.errors] == [EngineFailed]
     assert "secret" not in str(strange.errors[0])
     assert [(type(error), str(error)) for error in ours.errors] == [(InvalidRequest, "cannot use this grammar")]
     await rig.settle()
+
+
+async def test_failure_alone_in_a_read_is_flushed(rig: LinkRig) -> None:
+    rig.engine.fail_at = 0
+    sink = RecordingSink()
+    await run_stream(rig, sink)
+    assert (len(sink.errors), sink.unflushed) == (1, 0)
 
 
 async def test_engine_that_forgets_the_end_fails_its_stream(rig: LinkRig) -> None:
@@ -355,6 +372,13 @@ async def test_tokenizer_of_the_worker(medium: Medium, tmp_path: Path) -> None:
         assert await rig.links.detokenize(WORKER, [104, 195, 169]) == "hé".encode()
         with pytest.raises(WorkerTimeout):
             await rig.links.tokenize(WORKER, "hang", special=False)
+
+
+async def test_calls_that_ended_free_their_place(medium: Medium, tmp_path: Path) -> None:
+    async with open_link_rig(medium, tmp_path, SpellingEngine(), limits=LinkLimits(max_streams=2)) as rig:
+        await rig.connect()
+        for _ in range(5):
+            assert await rig.links.tokenize(WORKER, "a", special=True) == [97]
 
 
 async def test_worker_without_a_tokenizer_says_so(rig: LinkRig) -> None:

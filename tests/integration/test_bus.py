@@ -18,6 +18,7 @@ from appliance.transport.bus_server import BusChild, BusServer, ChildReport
 from appliance.transport.limits import LinkLimits
 from appliance.wire.bus_messages import ChildHello, Picture, Progress, Ready, StartFailed, Stop
 from appliance.wire.framing import encode
+from appliance.wire.pair import open_pair
 from appliance.wire.sockets import SocketStream, connect_unix
 from tests.fakes.token_engine import make_card
 from tests.helpers.waiting import until
@@ -135,6 +136,23 @@ async def test_only_the_latest_picture_is_kept_for_a_child_that_is_behind(bus: B
             received += bytes(await reader.receive())
     assert len(received) < 10 * 100_000
     reader.close()
+
+
+async def test_child_that_reads_a_little_at_a_time_gets_no_outdated_pictures(bus: Bus) -> None:
+    near, far = open_pair(1000)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bus.server.serve, far)
+        near.send_now(encode(HELLO))
+        await bus.notes.wait(1)
+        received = b""
+        for number in range(100):
+            bus.server.broadcast("frontend", make_picture(number, padding=20_000))
+            received += bytes(await near.receive())
+        with trio.fail_after(2):
+            while encode(make_picture(99, padding=20_000)) not in received:
+                received += bytes(await near.receive())
+        assert len(received) < 9 * 20_000  # those that were begun while it read, and the last
+        nursery.cancel_scope.cancel()
 
 
 async def test_child_that_does_not_look_finds_the_latest_picture(bus: Bus) -> None:

@@ -7,11 +7,22 @@ import trio
 import trio.testing
 
 from appliance.core.errors import ApplianceError, WorkerLost, WorkerTimeout
-from appliance.core.identity import WorkerId
+from appliance.core.identity import Digest, WorkerId
 from appliance.transport.limits import LinkLimits
 from appliance.transport.links import open_links
 from appliance.wire.framing import FrameDecoder, encode, to_frontend_decoder
-from appliance.wire.link_messages import PROTOCOL, Cancel, Hello, Ping, Pong, Request, Step, ToFrontend
+from appliance.wire.link_messages import (
+    PROTOCOL,
+    Cancel,
+    FileCall,
+    FilePart,
+    Hello,
+    Ping,
+    Pong,
+    Request,
+    Step,
+    ToFrontend,
+)
 from appliance.wire.pair import open_pair
 from appliance.wire.streams import ByteStream
 from tests.fakes.stream_sinks import RecordingSink
@@ -104,6 +115,37 @@ async def test_front_end_that_stops_reading_is_cut_off(tmp_path: Path, heeds_roo
         assert rig.engine.cancelled == 8
         await check_alive(rig)
         deaf.close()
+
+
+async def test_large_file_waits_for_a_slow_reader(tmp_path: Path) -> None:
+    digest, size = Digest("d"), 3_000_000
+    limits = LinkLimits(high_water_bytes=100_000, outbox_limit_bytes=500_000)
+    async with open_link_rig("unix", tmp_path, TokenEngine(content={digest: bytes(size)}), limits=limits) as rig:
+        slow = await rig.dial()
+        slow.send_now(encode(FileCall(1, digest)))
+        await trio.sleep(0.05)
+        parts = (await read_messages(slow, 1 + -(-size // (64 * 1024))))[1:]
+        assert sum(len(part.data) for part in parts if isinstance(part, FilePart)) == size
+
+
+async def test_drain_returns_when_the_last_frames_have_left(tmp_path: Path) -> None:
+    async with open_link_rig("unix", tmp_path, TokenEngine(heeds_room=False)) as rig:
+        slow = await rig.dial()
+        slow.send_now(encode(Request(1, make_request(100_000))))
+        await until(lambda: rig.server.load.served, 10)
+        drained = trio.Event()
+
+        async def drain() -> None:
+            await rig.server.drain(1)
+            drained.set()
+
+        rig.nursery.start_soon(drain)
+        await trio.sleep(0.05)
+        assert not drained.is_set()
+        while not drained.is_set():
+            with trio.move_on_after(0.05):
+                await slow.receive()
+        assert rig.server.links == 1
 
 
 async def test_all_chunks_of_one_pass_are_one_step(tmp_path: Path) -> None:
