@@ -82,7 +82,7 @@ def _shared(body: GenerationFields) -> dict[str, Any]:
         "n": body.n or 1,
         "min_tokens": body.min_tokens or 0,
         "include_stop": bool(body.include_stop_str_in_output),
-        "ignore_eos": bool(body.ignore_eos),
+        "ignore_eos": bool(body.ignore_eos or nvext.ignore_eos),
         "skip_special_tokens": body.skip_special_tokens is not False,
         "guided": read_guided(body),
         "tokens_as_ids": bool(body.return_tokens_as_token_ids),

@@ -31,6 +31,7 @@ class Nvext(msgspec.Struct, kw_only=True):
     """`nvext`. Unknown members are ignored, wrong types are refused; instance pins and hints may have no effect."""
 
     greed_sampling: bool | None = None
+    ignore_eos: bool | None = None
     use_raw_prompt: bool | None = None
     annotations: list[str] | None = None
     backend_instance_id: Unsigned64 | None = None
