@@ -12,7 +12,7 @@ def print_events(events: list[dict[str, Any]]) -> None:
     """Events, oldest first, with what they were decided from."""
     rows = [_row(event) for event in sorted(events, key=lambda event: (event["at"], event.get("id", 0)))]
     if rows:
-        print_table(("TIME", "SUBJECT", "ACTION", "REASON"), rows)
+        print_table(("TIME", "SUBJECT", "ACTION", "REASON"), rows, detail=True)
     else:
         click.echo("none recorded")
 

@@ -1,9 +1,10 @@
-"""Printing: JSON, and tables that fit the terminal. Imports rich only when a table is printed."""
+"""Printing: JSON, and tables that fit the terminal."""
 
 import json
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -19,9 +20,12 @@ COLOURS = {
     "starting": WAITING,
     "draining": WAITING,
     "stopping": WAITING,
-    "cold": "dim",
 }
-PIPE_COLUMNS = 1000  # not a terminal: nothing is cut, `grep` and `cut` see everything
+EMPTY = "-"
+GAP = 3  # between columns
+DETAIL_COLUMNS = 50  # fewer than this make sentences hard to read
+MIN_COLUMNS = 20
+PIPE_COLUMNS = 10_000  # not a terminal: one line per row, for `grep` and `cut`
 
 
 def print_json(data: Any) -> None:
@@ -29,25 +33,21 @@ def print_json(data: Any) -> None:
     click.echo(json.dumps(data, indent=2, ensure_ascii=False))
 
 
-def print_table(header: Sequence[str], rows: Iterable[Sequence[object]], *, last_wraps: bool = True) -> None:
-    """A table without borders; the last column takes what width is left and wraps there."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def print_table(header: Sequence[str], rows: Iterable[Sequence[object]], *, detail: bool = False) -> None:
+    """A table without borders whose last column wraps at the terminal's edge.
 
-    terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if terminal else PIPE_COLUMNS
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold", show_edge=False)
-    for index, name in enumerate(header):
-        last = index == len(header) - 1
-        table.add_column(name, overflow="fold" if last else "ellipsis", no_wrap=not (last and last_wraps))
-    for row in rows:
-        cells = ["-" if cell is None or cell == "" else str(cell) for cell in row]
-        table.add_row(*(Text(cell, style=COLOURS.get(cell.lower(), "")) for cell in cells))
-    console = Console(file=sys.stdout, width=width, highlight=False)
-    with console.capture() as captured:
-        console.print(table)
-    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    `detail`: the last column holds sentences; where it has no room beside the others, it goes below each row.
+    """
+    cells = [[_text(cell) for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in (header, *cells)) for column in range(len(header))]
+    room = _columns() - sum(widths[:-1]) - GAP * len(widths[:-1])
+    below = detail and room < min(widths[-1], DETAIL_COLUMNS)
+    _print_row(header[:-1] if below else header, widths, room, bold=True)
+    for row in cells:
+        _print_row(row[:-1] if below else row, widths, room)
+        if below and row[-1] != EMPTY:
+            indent = " " * GAP
+            click.echo(textwrap.fill(row[-1], _columns(), initial_indent=indent, subsequent_indent=indent))
 
 
 def print_heading(text: str) -> None:
@@ -63,3 +63,26 @@ def note(text: str) -> None:
 def is_interactive() -> bool:
     """Whether a person sits at both ends."""
     return os.isatty(0) and sys.stdout.isatty()
+
+
+def _print_row(row: Sequence[str], widths: Sequence[int], room: int, *, bold: bool = False) -> None:
+    *first, last = zip(row, widths, strict=False)
+    left = "".join(_styled(cell, bold=bold) + " " * (width + GAP - len(cell)) for cell, width in first)
+    indent = sum(width + GAP for _, width in first)
+    lines = (
+        textwrap.wrap(last[0], max(room, MIN_COLUMNS), break_on_hyphens=False) if len(row) == len(widths) else [last[0]]
+    )
+    for number, line in enumerate(lines or [""]):
+        click.echo((left if number == 0 else " " * indent) + _styled(line, bold=bold))
+
+
+def _styled(cell: str, *, bold: bool) -> str:
+    return click.style(cell, bold=bold or None, fg=COLOURS.get(cell.lower()))
+
+
+def _text(cell: object) -> str:
+    return EMPTY if cell is None or cell == "" else str(cell)
+
+
+def _columns() -> int:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_COLUMNS

@@ -21,9 +21,9 @@ def status(call: Call, as_json: bool) -> None:
         return
     click.echo(_headline(found))
     _section("Models", ("NAME", "STATE", "CONTEXT", "REASON"), [_model(one) for one in found["models"]])
-    columns = ("ID", "STATE", "FOR", "MODEL", "RESTARTS", "PID", "REASON")
-    _section("Workers", columns, [_worker(one) for one in found["workers"]])
-    _section("Front ends", ("ID", "STATE", "FOR", "PID"), [_frontend(one) for one in found["frontends"]])
+    columns = ("ID", "STATE", "AGE", "STARTS", "PID", "REASON")
+    _section("Workers", columns, [_process(one) for one in found["workers"]])
+    _section("Front ends", columns, [_process(one) for one in found["frontends"]])
 
 
 def _headline(found: dict[str, Any]) -> str:
@@ -37,20 +37,16 @@ def _section(title: str, header: tuple[str, ...], rows: list[tuple[Any, ...]]) -
     click.echo()
     print_heading(f"{title} ({len(rows)})")
     if rows:
-        print_table(header, rows)
+        print_table(header, rows, detail=True)
 
 
 def _model(one: dict[str, Any]) -> tuple[Any, ...]:
     return one["name"], one["phase"], one["context_length"], one["reason"]
 
 
-def _worker(one: dict[str, Any]) -> tuple[Any, ...]:
-    reason = one["reason"] or _progress(one)
-    return one["id"], one["phase"], _age(one), one["model"], one["restarts"], one["pid"], reason
-
-
-def _frontend(one: dict[str, Any]) -> tuple[Any, ...]:
-    return one["id"], one["phase"], _age(one), one["pid"]
+def _process(one: dict[str, Any]) -> tuple[Any, ...]:
+    reason = "" if one["phase"] == "ready" else _progress(one) or one["reason"]
+    return one["id"], one["phase"], _age(one), one["restarts"] + 1, one["pid"], reason
 
 
 def _progress(one: dict[str, Any]) -> str:
