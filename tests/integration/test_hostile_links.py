@@ -148,8 +148,8 @@ async def test_drain_returns_when_the_last_frames_have_left(tmp_path: Path) -> N
         assert rig.server.links == 1
 
 
-async def test_all_chunks_of_one_pass_are_one_step(tmp_path: Path) -> None:
-    async with open_link_rig("unix", tmp_path, TokenEngine(step_s=0.02)) as rig:
+async def test_all_chunks_of_one_pass_are_one_step(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    async with open_link_rig("pair", tmp_path, TokenEngine(step_s=0.02)) as rig:
         friend = await rig.dial()
         for number in range(1, 31):
             friend.send_now(encode(Request(number, make_request(3))))
@@ -158,8 +158,8 @@ async def test_all_chunks_of_one_pass_are_one_step(tmp_path: Path) -> None:
         assert [len(step.chunks) for step in steps] == [30, 30, 30]
 
 
-async def test_two_front_ends_may_use_the_same_numbers(tmp_path: Path) -> None:
-    async with open_link_rig("unix", tmp_path, TokenEngine(step_s=0.001)) as rig:
+async def test_two_front_ends_may_use_the_same_numbers(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    async with open_link_rig("pair", tmp_path, TokenEngine(step_s=0.001)) as rig:
         friends = [await rig.dial(), await rig.dial()]
         for friend in friends:
             friend.send_now(encode(Request(1, make_request(3))))
