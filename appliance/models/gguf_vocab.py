@@ -33,7 +33,8 @@ HIDDEN = frozenset({TokenKind.CONTROL, TokenKind.UNKNOWN})
 END_TEXTS = frozenset(
     """
     <|eot_id|> <|im_end|> <|end|> <|return|> <|call|> <|flush|> <|calls|> <end_of_turn> <|endoftext|> </s>
-    <|eom_id|> <EOT> _<EOT> [EOT] [EOS] <|end_of_text|> <end_of_utterance> <eos> <turn|> <|tool_response> <｜end▁of▁sentence｜>
+    <|eom_id|> <EOT> _<EOT> [EOT] [EOS] <|end_of_text|> <end_of_utterance> <eos>
+    <turn|> <|tool_response> <｜end▁of▁sentence｜>
     [e~[
     """.split()  # noqa: SIM905 -- a word list stays readable
 )

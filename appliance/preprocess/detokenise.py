@@ -65,15 +65,14 @@ class ByteDetokeniser:
 class WindowDetokeniser:
     """For all other decoders: decodes the last few tokens with and without the new ones and shows the difference."""
 
-    __slots__ = ("_decode", "_held_from", "_ids", "_shown")
+    __slots__ = ("_decode", "_ids", "_shown")
 
     def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
         self._decode = decode
         self._ids: list[int] = []
-        self._held_from = 0
-        """Ids from here on have not been shown."""
+        """The last ones of the stream."""
         self._shown = ""
-        """Text of the ids before."""
+        """Their text, as far as it was shown."""
 
     def push(self, ids: Sequence[int]) -> str:
         """See `Detokeniser`."""
@@ -89,9 +88,8 @@ class WindowDetokeniser:
 
     def _show(self, text: str) -> str:
         new = text[len(self._shown) :]
-        if self._held_from < len(self._ids) and len(self._ids) > 2 * WINDOW:
+        if len(self._ids) > 2 * WINDOW:
             del self._ids[:-WINDOW]
             text = self._decode(self._ids)
-        self._held_from = len(self._ids)
         self._shown = text
         return new

@@ -149,8 +149,9 @@ class PromptBuilder:
         return replace(prepared, max_tokens=room if request.max_tokens is None else min(request.max_tokens, room))
 
     def _too_long(self, used: int, param: str) -> InvalidRequest:
+        verb = "have" if param == "messages" else "has"
         return InvalidRequest(
-            f"the model's maximum context length is {self._card.context_length} tokens, but the {param} has {used}; "
+            f"the model's maximum context length is {self._card.context_length} tokens, but the {param} {verb} {used}; "
             "please shorten it",
             param=param,
         )

@@ -123,6 +123,6 @@ class TextTokenizer:
 def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
     try:
         ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
-    except UnicodeEncodeError:
+    except (UnicodeEncodeError, TypeError):  # the library calls such a text no text at all
         raise InvalidRequest("the text holds half of a surrogate pair, which is no character") from None
     return ids

@@ -14,7 +14,7 @@ from appliance.preprocess.token_table import AddedToken, TokenizerDocument
 
 MAX_WORDS = 1 << 16  # about 15 MB of keys and ids
 MAX_WORD_CHARS = 64  # longer parts are rarely met again
-MAX_NEW_WORDS = 256  # encoded one by one within one call, about 1 ms; beyond that the whole text is encoded at once
+MAX_NEW_WORDS = 128  # encoded one by one within one call, about 1 ms; with more the whole text is encoded at once
 MIN_CHARS = 200  # shorter texts are encoded as fast without the cache
 
 PROBES = (
