@@ -31,8 +31,22 @@ def test_demo_model() -> None:
         assert facts.refs[name].size_bytes == len(data)
 
 
-def test_hugging_face_folder() -> None:
-    facts = describe_model(TINY)
+FOLDER_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "model.safetensors",
+)
+
+
+def test_hugging_face_folder(tmp_path: Path) -> None:
+    for name in FOLDER_FILES:
+        shutil.copy(TINY / name, tmp_path)
+    facts = describe_model(tmp_path)
+    assert facts.files["tokenizer.json"] == (TINY / "tokenizer.json").read_bytes()
+    assert facts.name == tmp_path.name
     gguf = describe_model(demo_model_path())
     assert facts.kv_bytes_per_token == gguf.kv_bytes_per_token
     assert facts.eos_token_ids == gguf.eos_token_ids
