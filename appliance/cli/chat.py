@@ -1,7 +1,10 @@
 """`chat`: talk to a served model in the terminal, or ask it one thing."""
 
 import contextlib
+import signal
 from collections.abc import Iterator
+from types import FrameType
+from typing import NoReturn
 
 import click
 
@@ -31,12 +34,19 @@ def chat(
     temperature: float | None,
 ) -> None:
     """Chat with MODEL on the running appliance. If none runs, a temporary one is started for the time of the chat."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
     options = {"max_tokens": max_tokens, "temperature": temperature}
     with _appliance(call, model) as (admin, name), open_chat(admin, name, system=system, options=options) as client:
         if prompt is not None:
             _answer(client, prompt)
         else:
             _converse(client)
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    """End in order, so that nothing temporary stays behind."""
+    raise SystemExit(128 + number)
 
 
 @contextlib.contextmanager

@@ -38,7 +38,7 @@ def show(call: Call, config_file: str | None, running: bool, everything: bool, a
         return
     chosen = [(key, value) for key, value in entries if everything or loaded.sources[key.key] != "default"]
     if chosen:
-        print_table(("SETTING", "VALUE", "FROM"), [(k.key, _plain(v), loaded.sources[k.key]) for k, v in chosen])
+        print_table(("SETTING", "VALUE", "FROM"), [(k.key, plain_value(v), loaded.sources[k.key]) for k, v in chosen])
     else:
         note("every setting has its default (--all shows them)")
 
@@ -67,7 +67,7 @@ def explain(name: str | None, as_json: bool) -> None:
         _print_one(_facts(chosen[0]))
     else:
         print_table(
-            ("SETTING", "DEFAULT", "MEANING"), [(k.key, _plain(k.default), _facts(k)["meaning"]) for k in chosen]
+            ("SETTING", "DEFAULT", "MEANING"), [(k.key, plain_value(k.default), _facts(k)["meaning"]) for k in chosen]
         )
 
 
@@ -84,14 +84,15 @@ def _facts(key: SettingKey) -> dict[str, Any]:
 
 def _print_one(facts: dict[str, Any]) -> None:
     click.echo(f"{facts['setting']}: {facts['meaning']}")
-    click.echo(f"  default      {_plain(facts['default'])}")
+    click.echo(f"  default      {plain_value(facts['default'])}")
     if facts["values"]:
         click.echo(f"  values       {', '.join(facts['values'])}")
     click.echo(f"  environment  {', '.join(facts['environment'])}")
     click.echo(f"  file         {facts['file']}")
 
 
-def _plain(value: object) -> str:
+def plain_value(value: object) -> str:
+    """A setting's value in words."""
     if isinstance(value, tuple | list):
         return ", ".join(value) or "none"
     if isinstance(value, bool):

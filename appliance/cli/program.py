@@ -14,7 +14,8 @@ from appliance.cli.verb import Call, VerbGroup
 from appliance.core.errors import ApplianceError
 
 NAME = "dynamo-appliance"
-INTERRUPTED = 130  # 128 + SIGINT, as shells count
+SIGNALLED = 128  # plus the signal, as shells count
+INTERRUPTED = SIGNALLED + 2
 
 
 class Program(VerbGroup):
@@ -53,6 +54,9 @@ def run(args: Sequence[str]) -> int:
         result = program.main(list(args), prog_name=NAME, standalone_mode=False, obj=call)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
+    except SystemExit as leaving:
+        # Our own are for signals. Click's is for a closed pipe: the reader, such as `head`, has enough.
+        return leaving.code if isinstance(leaving.code, int) and leaving.code > SIGNALLED else 0
     except Exception as error:
         if call.debug and not isinstance(error, click.ClickException | click.Abort):
             raise
@@ -73,7 +77,7 @@ def _explain(error: Exception) -> int:
         case ApplianceError():
             return _fail(error.message, error.exit_code)
         case OSError() if error.errno == errno.EPIPE:
-            # The reader, such as `head`, has enough. What Python flushes at exit must not complain again.
+            # The same, found while flushing. What Python flushes at exit must not complain again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         case OSError():
