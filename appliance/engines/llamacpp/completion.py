@@ -6,7 +6,6 @@ from typing import Any
 
 from appliance.core.requests import EngineRequest, Sampling
 
-WHOLE_CONTEXT = -1
 ENGINE_NAMES = {
     "temperature": "temperature",
     "top_p": "top_p",
@@ -41,7 +40,7 @@ def draw_seed(sampling: Sampling) -> int:
 
 
 def completion_body(
-    request: EngineRequest, leg: Leg, slot: int, defaults: Sampling, grammar: str | None
+    request: EngineRequest, leg: Leg, *, slot: int, context: int, defaults: Sampling, grammar: str | None
 ) -> dict[str, Any]:
     """What `handle_completions` is given. Fields that neither request nor model set stay the engine's own."""
     body: dict[str, Any] = {
@@ -55,7 +54,7 @@ def completion_body(
         "return_tokens": True,
         "return_progress": True,  # a message per prefill step: the place to cancel a long prompt
         "ignore_eos": request.stop.ignore_eos or not leg.end_allowed,
-        **_sampling_fields(request.sampling, defaults),
+        **_sampling_fields(request.sampling, defaults, context),
     }
     if biases := _biases(request.sampling, leg):
         body["logit_bias"] = biases
@@ -66,7 +65,7 @@ def completion_body(
     return body
 
 
-def _sampling_fields(asked: Sampling, defaults: Sampling) -> dict[str, Any]:
+def _sampling_fields(asked: Sampling, defaults: Sampling, context: int) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for name, engine_name in ENGINE_NAMES.items():
         value = getattr(asked, name)
@@ -76,7 +75,7 @@ def _sampling_fields(asked: Sampling, defaults: Sampling) -> dict[str, Any]:
             fields[engine_name] = value
     if any(name.endswith("penalty") for name in fields):
         # The engine looks back 64 tokens by default; the public meaning of penalties is the whole text.
-        fields["repeat_last_n"] = WHOLE_CONTEXT
+        fields["repeat_last_n"] = context
     return fields
 
 

@@ -98,7 +98,14 @@ class Generation:
             raise EngineFailed("the engine was closed" if self._model.closing else "the engine ended without a result")
 
     async def _call(self, leg: Leg, stream: CompletionStream, send: trio.MemorySendChannel[Step]) -> None:
-        body = completion_body(self._request, leg, self._lease.slot, self._model.default_sampling, self._grammar)
+        body = completion_body(
+            self._request,
+            leg,
+            slot=self._lease.slot,
+            context=self._model.plan.context,
+            defaults=self._model.default_sampling,
+            grammar=self._grammar,
+        )
         try:
             # Not abandoned on cancel: the slot is the call's until it returns, and `stop` makes it return.
             await trio.to_thread.run_sync(

@@ -16,7 +16,7 @@ class HeldTokens:
 
     def __init__(self, pieces: Pieces) -> None:
         self._pieces = pieces
-        self._known: dict[tuple[int, str], list[int]] = {}
+        self._known: dict[tuple[int, str], tuple[int, ...]] = {}
 
     def drawn(self, last: int, text: str) -> list[int]:
         """Ids that give `text`; `last` is the one that the engine reported. Raises what the tokenizer raises.
@@ -28,8 +28,8 @@ class HeldTokens:
         if (found := self._known.get(key)) is None:
             if len(self._known) >= KEPT_ANSWERS:
                 self._known.clear()
-            found = self._known[key] = _ids(self._pieces(text), text.encode()) or [last]
-        return found
+            found = self._known[key] = tuple(_ids(self._pieces(text), text.encode())) or (last,)
+        return list(found)
 
 
 def _ids(pieces: list[tuple[int, bytes]], wanted: bytes) -> list[int]:

@@ -87,9 +87,10 @@ class _Writer:
 
     def outermost(self, items: Items) -> str:
         """Anchors say nothing new at the ends of the whole pattern or of its alternatives."""
+        items = _unanchored(items)
         if len(items) == 1 and items[0][0] is op.BRANCH:
             return group(self._sequence(_unanchored(branch)) for branch in items[0][1][1])
-        return self._sequence(_unanchored(items))
+        return self._sequence(items)
 
     def _sequence(self, items: Items) -> str:
         return " ".join(self._item(code, argument) for code, argument in items) or literal("")

@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import secrets
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +25,6 @@ class LlamaServer:
         self._server = server
         self._address = str(server.listening_address).removeprefix("http://")
         self._headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
-        self._connections = threading.local()
 
     def complete(self, body: dict[str, Any], on_message: OnMessage) -> None:
         """Run one stream to its end, or until `on_message` returns True. Messages come on this thread."""
@@ -48,23 +46,18 @@ class LlamaServer:
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
         # The binding has no call for this, so it goes through the engine's own loopback listener.
+        connection = http.client.HTTPConnection(self._address, timeout=TOKENIZE_TIMEOUT_S)
         try:
-            connection = self._connection()
             connection.request("POST", path, json.dumps(body), self._headers)
             response = connection.getresponse()
             answer = response.read()
         except (OSError, http.client.HTTPException):
-            self._connections.held = None
             raise EngineFailed("the engine's tokenizer did not answer") from None
+        finally:
+            connection.close()
         if response.status != 200:
             raise EngineFailed("the engine's tokenizer refused the text")
         return json.loads(answer)
-
-    def _connection(self) -> http.client.HTTPConnection:
-        held: http.client.HTTPConnection | None = getattr(self._connections, "held", None)
-        if held is None:
-            held = self._connections.held = http.client.HTTPConnection(self._address, timeout=TOKENIZE_TIMEOUT_S)
-        return held
 
 
 def load_server(facts: ModelFacts, plan: MemoryPlan, options: LlamaCppOptions, task: Task) -> LlamaServer:
@@ -86,7 +79,11 @@ def load_server(facts: ModelFacts, plan: MemoryPlan, options: LlamaCppOptions, t
     if task == "embed":
         _fill_embedding(xllamacpp, params, facts, plan, options)
     try:
-        return LlamaServer(xllamacpp.Server(params), api_key)
+        server = xllamacpp.Server(params)
+        # The engine's loop starts on its own thread, and never ends if it is stopped before it began: freeing a model
+        # at once hung for ever. This question is answered by the loop, so it runs by then.
+        server.handle_metrics()
+        return LlamaServer(server, api_key)
     except RuntimeError:  # the binding gives no reason; `models/` has looked at the file before
         raise ModelFileBad(f"llama.cpp cannot load {facts.name}: it does not run this kind of file") from None
     except MemoryError:
@@ -107,6 +104,7 @@ def _fill_listener(params: Any, api_key: str) -> None:
     params.port = 0
     params.api_keys = [api_key]
     params.ui = False
+    params.endpoint_metrics = True
     params.verbosity = QUIET
 
 

@@ -147,6 +147,6 @@ def refusal(error: dict[str, Any]) -> ApplianceError:
         return InvalidRequest("the output grammar cannot be used", param="guided_grammar")
     if "invalid tokens" in message:
         return InvalidRequest("the prompt holds token ids that this model does not have", param="prompt")
-    if "samplers" in message:
-        return InvalidRequest("the sampling parameters are not accepted by the engine")
+    if error.get("type") == "invalid_request_error":
+        return InvalidRequest("the engine does not accept the parameters of this request")
     return EngineFailed("the engine could not go on with this request")

@@ -67,7 +67,7 @@ class MockerEngine(CardFiles):
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The step loop. See `BackgroundEngine.run`."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._loop.run)
+            await nursery.start(self._loop.run)
             task_status.started()
             await self._closed.wait()
             nursery.cancel_scope.cancel()

@@ -26,7 +26,7 @@ class StepLoop:
         self.is_running = False
 
     async def run_stream(self, stream: MockedStream) -> None:
-        """Take part in the steps until the stream has finished. Raises `EngineFailed`; cancelling gives up the place."""
+        """Take part in the steps until the stream has finished. Raises `EngineFailed`; cancelling gives it up."""
         turn = trio.Event()
         self._waiting.append((stream, turn))
         try:
@@ -45,9 +45,10 @@ class StepLoop:
             self._forget(stream)
             self._admit()
 
-    async def run(self) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Step until cancelled; the streams that are left then fail."""
         self.is_running = True
+        task_status.started()
         try:
             while True:
                 now = trio.current_time()
