@@ -1,5 +1,6 @@
 """`serve`: run the appliance in the foreground."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import click
 from appliance.cli.engine_flags import engine_flags, parse_engine_args
 from appliance.cli.setting_flags import setting_flags, setting_values
 from appliance.cli.verb import Call, Verb
+from appliance.core.errors import UsageError
+from appliance.roles.options import NodeOptions, WorkerWish
 
 SETTINGS = {
     "--host": "http.host",
@@ -49,13 +52,17 @@ def serve(ctx: click.Context, /, **flags: Any) -> int:
     """
     from appliance.cli.frozen import sweep_leftovers
     from appliance.roles.node import run_node
-    from appliance.roles.options import NodeOptions, WorkerWish
 
+    options = node_options(ctx.obj, flags)
     sweep_leftovers()
-    call: Call = ctx.obj
+    return run_node(options)
+
+
+def node_options(call: Call, flags: Mapping[str, Any]) -> NodeOptions:
+    """The options of the node role for parsed flags. Raises `UsageError`."""
     models: tuple[str, ...] = flags["models"]
     if flags["served_model_name"] and len(models) > 1:
-        raise click.UsageError("--served-model-name names one model, and several are given", ctx)
+        raise UsageError("--served-model-name names one model, and several are given")
     loaded = call.settings(flags["config_file"], setting_values(SETTINGS, flags))
     wish = WorkerWish(
         engine=flags["engine"],
@@ -67,7 +74,7 @@ def serve(ctx: click.Context, /, **flags: Any) -> int:
         tool_call_parser=flags["tool_call_parser"],
         reasoning_parser=flags["reasoning_parser"],
     )
-    options = NodeOptions(
+    return NodeOptions(
         settings=loaded.settings,
         paths=call.paths,
         models=tuple(_absolute(model) for model in models),
@@ -77,7 +84,6 @@ def serve(ctx: click.Context, /, **flags: Any) -> int:
         warnings=tuple(loaded.warnings),
         debug=call.debug,
     )
-    return run_node(options)
 
 
 def _absolute(model: str) -> str:
