@@ -138,6 +138,10 @@ class WorkerTransport(Protocol):
     async def read_file(self, worker: WorkerId, digest: Digest) -> bytes:
         """Fetch and verify a file of the worker's card. Raises `NotFound`, `WorkerLost`."""
 
+    async def tokenize(self, worker: WorkerId, text: str, *, special: bool) -> list[int]:
+        """Token ids by the worker's own tokenizer. Raises `WorkerLost`, `WorkerTimeout`, `NotImplementedHere`."""
+        ...
+
     async def probe(self, worker: WorkerId) -> float:
         """Round-trip time of a heartbeat in seconds. Raises `WorkerLost`, `WorkerTimeout`."""
 

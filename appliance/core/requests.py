@@ -115,7 +115,8 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     engine: str
     """`llamacpp`, `mocker`, ..."""
     files: dict[str, FileRef] = {}
-    """By name: `tokenizer.json`, `chat_template.jinja`, `tool_chat_template.jinja`. No tokenizer: ask the worker."""
+    """By name: `tokenizer.json`, `chat_template.jinja`, `tool_chat_template.jinja`. Without a tokenizer the worker is
+    asked to tokenize, and `detokenizer.json` (same format) turns ids into text."""
     bos_token: str = ""
     eos_token: str = ""
     add_bos: bool = False

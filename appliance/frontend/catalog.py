@@ -4,11 +4,11 @@ from collections.abc import Iterable
 
 import trio
 
-from appliance.core.errors import ModelNotFound
+from appliance.core.errors import InternalError, ModelFileBad, ModelNotFound
 from appliance.core.identity import Digest, ModelName
 from appliance.core.records import ModelRecord
 from appliance.core.requests import ModelCard
-from appliance.preprocess.prepare import PromptBuilder
+from appliance.preprocess.prepare import AskWorker, PromptBuilder
 from appliance.preprocess.template import ChatTemplate
 from appliance.preprocess.tokenizer import TextTokenizer
 
@@ -16,22 +16,38 @@ from appliance.preprocess.tokenizer import TextTokenizer
 class ServedModel:
     """A model of which at least one worker has shown its card."""
 
-    def __init__(self, card: ModelCard, files: dict[str, bytes]) -> None:
+    def __init__(self, card: ModelCard, files: dict[str, bytes], ask_worker: AskWorker) -> None:
+        """`ask_worker` tokenizes for a model that brings no tokenizer. Raises `ModelFileBad` for unusable files."""
         self.card = card
-        data = files.get("tokenizer.json")
-        self.tokenizer = TextTokenizer.from_json(data) if data is not None else None
+        own = _read_tokenizer(files.get("tokenizer.json"))
+        decoder = own or _read_tokenizer(files.get("detokenizer.json"))
+        if decoder is None and card.task == "generate":
+            raise ModelFileBad(f"model {card.name} came without a tokenizer")
+        self._decoder = decoder
         self.prompts = PromptBuilder(
             card,
-            self.tokenizer,
+            own,
             self._template(files.get("chat_template.jinja")),
             self._template(files.get("tool_chat_template.jinja")),
+            ask_worker,
         )
+
+    @property
+    def decoder(self) -> TextTokenizer:
+        """Turns ids into text. Only of models that generate."""
+        if self._decoder is None:
+            raise InternalError(f"model {self.card.name} generates no text")
+        return self._decoder
 
     def _template(self, source: bytes | None) -> ChatTemplate | None:
         if source is None:
             return None
         card = self.card
-        return ChatTemplate(source.decode(), bos_token=card.bos_token, eos_token=card.eos_token)
+        return ChatTemplate(source.decode(errors="replace"), bos_token=card.bos_token, eos_token=card.eos_token)
+
+
+def _read_tokenizer(data: bytes | None) -> TextTokenizer | None:
+    return None if data is None else TextTokenizer.from_json(data)
 
 
 class Catalog:
@@ -70,7 +86,7 @@ class Catalog:
         """Files of a card that were not fetched yet."""
         return [ref.digest for ref in card.files.values() if ref.digest not in self._files]
 
-    async def learn(self, card: ModelCard, fetched: dict[Digest, bytes]) -> None:
+    async def learn(self, card: ModelCard, fetched: dict[Digest, bytes], ask_worker: AskWorker) -> None:
         """Take in a worker's card; a card like the known one changes nothing. Raises `ModelFileBad`.
 
         Large tokenizers take a second to build, so that happens in a thread. Cancelling learns nothing.
@@ -79,4 +95,4 @@ class Catalog:
         known = self._served.get(card.name)
         if known is None or known.card != card:
             files = {name: self._files[ref.digest] for name, ref in card.files.items()}
-            self._served[card.name] = await trio.to_thread.run_sync(ServedModel, card, files)
+            self._served[card.name] = await trio.to_thread.run_sync(ServedModel, card, files, ask_worker)

@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Iterable
+from functools import partial
 
 import trio
 
 from appliance.core.errors import ApplianceError
-from appliance.core.identity import WorkerId
+from appliance.core.identity import ModelName, WorkerId
 from appliance.core.ports import WorkerTransport
 from appliance.core.records import WorkerRecord
 from appliance.frontend.catalog import Catalog
@@ -78,10 +79,15 @@ class Fleet:
         try:
             missing = self._catalog.missing_files(card)
             fetched = {digest: await self._transport.read_file(worker.id, digest) for digest in missing}
-            await self._catalog.learn(card, fetched)
+            await self._catalog.learn(card, fetched, partial(self._tokenize, card.name))
         except ApplianceError:
             await self._transport.disconnect(worker.id)
             raise
         self._joined.add(worker.id)
         if worker.id in self._wanted:
             self._router.add(worker.id, card)
+
+    async def _tokenize(self, model: ModelName, text: str) -> list[int]:
+        """Token ids of a text by any ready worker of the model. Raises `ModelNotReady`, `WorkerLost`."""
+        with self._router.place(model) as placement:
+            return await self._transport.tokenize(placement.worker, text, special=True)

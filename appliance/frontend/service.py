@@ -189,9 +189,10 @@ def new_id() -> RequestId:
 
 def text_tools(served: ServedModel, request: GenerationRequest) -> TextTools:
     """How this request's choices get their text from token ids."""
-    tokenizer = served.tokenizer
+    decoder = served.decoder
+    continues = request.messages is None  # a completion goes on in the middle of a text
     return TextTools(
-        detokeniser=lambda: tokenizer.detokeniser(skip_special=request.skip_special_tokens),
+        detokeniser=lambda: decoder.detokeniser(skip_special=request.skip_special_tokens, continues=continues),
         matcher=lambda: StopMatcher(request.stop, include=request.include_stop) if request.stop else None,
-        token_bytes=tokenizer.token_bytes,
+        token_bytes=decoder.token_bytes,
     )

@@ -11,7 +11,7 @@ from appliance.core.requests import Sampling, Task
 from appliance.models import architectures
 from appliance.models.file_refs import file_refs
 from appliance.models.gguf import GgufFile, read_gguf
-from appliance.models.gguf_tokenizer import build_tokenizer
+from appliance.models.gguf_tokenizer import build_detokenizer, build_tokenizer
 from appliance.models.gguf_vocab import Vocabulary, read_vocabulary
 from appliance.models.sampling import read_sampling
 
@@ -72,6 +72,8 @@ def _add_vocabulary(facts: ModelFacts, file: GgufFile, vocabulary: Vocabulary) -
     tokenizer = build_tokenizer(vocabulary, str(file.metadata.get("general.name", "")))
     if tokenizer is not None:
         files["tokenizer.json"] = tokenizer
+    elif (detokenizer := build_detokenizer(vocabulary)) is not None:
+        files["detokenizer.json"] = detokenizer
     for card_name, key in (
         ("chat_template.jinja", "tokenizer.chat_template"),
         ("tool_chat_template.jinja", "tokenizer.chat_template.tool_use"),

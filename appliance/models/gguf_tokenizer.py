@@ -14,6 +14,11 @@ from appliance.models.score_merges import merges_from_scores
 SPACE_MARK = "\u2581"
 """Stands for a space in SentencePiece vocabularies."""
 
+SPACE_MARKED = ("llama", "t5", "plamo2", "gemma4")
+"""Kinds whose tokens write a space as the mark, and rare characters as bytes."""
+
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+
 STRIPPING_MODELS = ("phi-3", "phi3", "modern-bert")
 """Names of models whose special tokens swallow white space beside them in the engine; not expressed here."""
 
@@ -28,12 +33,35 @@ def build_tokenizer(vocabulary: Vocabulary, model_name: str) -> bytes | None:
         document = _sentence_piece(vocabulary)
     else:
         document = None
-    if document is None:
+    return None if document is None else _encode(document)
+
+
+def build_detokenizer(vocabulary: Vocabulary) -> bytes | None:
+    """A `tokenizer.json` that only decodes, for vocabularies whose text the worker tokenizes; None: not even that.
+
+    How text is cut into tokens differs from model to model; what a token says depends on the kind alone.
+    """
+    if vocabulary.kind == "gpt2":
+        parts: dict[str, Any] = {"decoder": BYTE_LEVEL}
+    elif vocabulary.kind in SPACE_MARKED:
+        parts = {"decoder": _space_marked(strip=vocabulary.add_space_prefix)}
+    else:
         return None
+    return _encode(_document(vocabulary, model={"vocab": _ids(vocabulary.tokens), "merges": []}, **parts))
+
+
+def _encode(document: dict[str, Any]) -> bytes | None:
     try:
         return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:  # tokens that are no valid UTF-8 cannot stand in JSON
         return None
+
+
+def _space_marked(*, strip: bool) -> dict[str, Any]:
+    """The decoder of vocabularies that mark spaces and spell rare characters as bytes."""
+    stripping = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if strip else []
+    replacing = {"type": "Replace", "pattern": {"String": SPACE_MARK}, "content": " "}
+    return {"type": "Sequence", "decoders": [replacing, {"type": "ByteFallback"}, {"type": "Fuse"}, *stripping]}
 
 
 def _byte_level(vocabulary: Vocabulary) -> dict[str, Any] | None:
@@ -45,12 +73,11 @@ def _byte_level(vocabulary: Vocabulary) -> dict[str, Any] | None:
         {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
         for pattern in pre.patterns
     ]
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     return _document(
         vocabulary,
         model={"vocab": _ids(vocabulary.tokens), "merges": merges, "ignore_merges": pre.whole_words},
-        pre_tokenizer={"type": "Sequence", "pretokenizers": [*splits, byte_level]},
-        decoder=byte_level,
+        pre_tokenizer={"type": "Sequence", "pretokenizers": [*splits, BYTE_LEVEL]},
+        decoder=BYTE_LEVEL,
     )
 
 
@@ -61,13 +88,11 @@ def _sentence_piece(vocabulary: Vocabulary) -> dict[str, Any] | None:
         return None
     replace_spaces = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE_MARK}
     prepend = [{"type": "Prepend", "prepend": SPACE_MARK}] if vocabulary.add_space_prefix else []
-    strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if vocabulary.add_space_prefix else []
-    replace_marks = {"type": "Replace", "pattern": {"String": SPACE_MARK}, "content": " "}
     return _document(
         vocabulary,
         model={"vocab": ids, "merges": merges, "byte_fallback": True},
         normalizer={"type": "Sequence", "normalizers": [*prepend, replace_spaces]},
-        decoder={"type": "Sequence", "decoders": [replace_marks, {"type": "ByteFallback"}, {"type": "Fuse"}, *strip]},
+        decoder=_space_marked(strip=vocabulary.add_space_prefix),
     )
 
 

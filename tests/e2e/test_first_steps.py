@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from appliance.models.demo import demo_model_path
+from appliance.models.facts import describe_model
 from tests.e2e.appliance_process import Appliance, appliance, eventually
 
 QUESTION = "What is a KV cache?"
@@ -100,3 +102,13 @@ def test_a_start_with_a_stored_graph_brings_back_what_was_wanted(binary: str | N
     with appliance(binary, tmp_path / "state") as again:
         assert again.models == ["kept"]
         assert len(again.status()["workers"]) == 2
+
+
+def test_a_tokenizer_that_only_the_engine_knows_is_asked_over_the_link(binary: str | None, tmp_path: Path) -> None:
+    """The demo model with a way of cutting words that the engine knows and we do not rebuild."""
+    file = tmp_path / "renamed.gguf"
+    head, key, rest = demo_model_path().read_bytes().partition(b"tokenizer.ggml.pre")
+    file.write_bytes(head + key + rest.replace(b"gpt-2", b"bloom", 1))
+    assert "tokenizer.json" not in describe_model(file).files
+    with appliance(binary, tmp_path / "state", str(file)) as one:
+        assert one.chat("renamed", QUESTION)["choices"][0]["message"]["content"] == ANSWER
