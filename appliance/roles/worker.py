@@ -57,7 +57,7 @@ class _Worker:
         try:
             card = await engine.start(self._report_progress)
             if isinstance(engine, BackgroundEngine):
-                nursery.start_soon(engine.run)
+                await nursery.start(engine.run)
             worker = self._options.child.worker_id or card.name
             server = LinkServer(engine, card, self._link_socket(), worker=worker)
             await nursery.start(server.run)
