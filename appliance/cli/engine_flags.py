@@ -5,9 +5,9 @@ from typing import Any, TypeVar
 
 import click
 
-F = TypeVar("F", bound=Callable[..., Any])
+from appliance.roles.options import ENGINES
 
-ENGINES = ("auto", "llamacpp", "mocker")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def engine_flags(function: F) -> F:
