@@ -12,6 +12,8 @@ from appliance.preprocess.reasoning import (
     reasoning_at_start,
 )
 from appliance.preprocess.reasoning.families import FAMILIES
+from appliance.preprocess.reasoning.harmony import HEADER_CHARS
+from tests.helpers.pieces import cuttings, merged, parse
 
 
 def test_names_of_upstream_are_known() -> None:
@@ -89,3 +91,13 @@ def test_a_long_header_is_text() -> None:
     parser = make_reasoning_parser("gpt_oss")
     assert parser.push(text) == [TextPart(text)]
     assert parser.push("<|message|>y") == [TextPart("y")]
+
+
+@pytest.mark.parametrize(("mark", "short"), [("<|message|>", ReasoningPart("y")), ("<|end|>", TextPart("y"))])
+@pytest.mark.parametrize("length", [*range(HEADER_CHARS - 3, HEADER_CHARS + 3), 2 * HEADER_CHARS])
+def test_the_bound_of_headers_does_not_depend_on_pieces(length: int, mark: str, short: OutputPart) -> None:
+    header = "<|channel|>analysis".ljust(length)
+    expected = [short] if length < HEADER_CHARS else [TextPart(header + "y")]
+    for pieces in cuttings(f"{header}{mark}y"):
+        parser = make_reasoning_parser("gpt_oss")
+        assert merged([*parse(parser.push, pieces), *parser.finish()]) == expected
