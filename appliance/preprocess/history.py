@@ -1,11 +1,11 @@
 """How the reasoning of earlier assistant turns gets into a prompt, and which template variables turn thinking on."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from appliance.preprocess.messages import Message
 from appliance.preprocess.reasoning.families import THINK, Family, Retention, family
-from appliance.preprocess.reasoning.marks import Marks
 
 REASONING = "reasoning_content"
 _NOT_REASONING = Family(retention=Retention.DROP)
@@ -27,14 +27,14 @@ def prepare_history(
     known = family(reasoning_parser) if reasoning_parser else _NOT_REASONING
     if not any(REASONING in message for message in messages):
         return messages
+    rules = _Rules(template_source or "", known)
     last_user = max((i for i, message in enumerate(messages) if message.get("role") == "user"), default=-1)
     prepared: list[Message] = []
     for index, message in enumerate(messages):
-        if REASONING not in message or message.get("role") != "assistant":
+        if REASONING in message and message.get("role") == "assistant":
+            prepared += rules.place(message, since_user=index > last_user)
+        else:
             prepared.append(message)
-            continue
-        retention = _retention(template_source or "", known, since_user=index > last_user)
-        prepared += [_place_reasoning(turn, template_source or "", known, retention) for turn in _split_turn(message)]
     return prepared
 
 
@@ -78,37 +78,45 @@ def _join(texts: list[str]) -> str:
     return "\n".join(text for text in texts if text)
 
 
-def _retention(template: str, known: Family, *, since_user: bool) -> Retention:
-    """KEEP or DROP for one turn."""
-    if REASONING in template or any(mark in template for mark in _marks(known).closes):
-        return Retention.KEEP  # the template drops what it does not want
-    if known.retention is Retention.KEEP_SINCE_USER:
-        return Retention.KEEP if since_user else Retention.DROP
-    return known.retention
+class _Rules:
+    """What one template and one family make of an assistant's turn."""
+
+    def __init__(self, template: str, known: Family) -> None:
+        marks = known.marks or THINK
+        self._opening, self._closing = marks.opens[0], marks.closes[0]
+        self._retention = known.retention
+        self._reads_reasoning = REASONING in template
+        self._reads_thinking = "<|channel|>analysis" in template and "message.thinking" in template
+        """Templates of gpt-oss have another name for reasoning."""
+        if any(_splits_at(template, mark) for mark in marks.closes):
+            self._retention = Retention.KEEP  # the template drops what it does not want
+
+    def place(self, message: Message, *, since_user: bool) -> list[Message]:
+        """The turns that the message becomes; `since_user`: no user's message follows it."""
+        kept = self._retention is Retention.KEEP or (self._retention is Retention.KEEP_SINCE_USER and since_user)
+        if self._reads_reasoning:
+            return _split_turn(message)
+        if kept or self._reads_thinking:
+            return [self._place_text(turn) for turn in _split_turn(message)]
+        return [_without_reasoning(message)]
+
+    def _place_text(self, turn: Message) -> Message:
+        rest, reasoning = _without_reasoning(turn), turn[REASONING]
+        if not isinstance(reasoning, str) or not reasoning:
+            return rest
+        if self._reads_thinking:
+            return _with_thinking(rest, reasoning)
+        return {**rest, "content": _prefixed(turn.get("content"), self._opening + reasoning + self._closing)}
 
 
-def _place_reasoning(turn: Message, template: str, known: Family, retention: Retention) -> Message:
-    if REASONING in template:
-        return turn
-    rest = {key: value for key, value in turn.items() if key != REASONING}
-    reasoning = turn[REASONING]
-    if not isinstance(reasoning, str) or not reasoning:
-        return rest
-    if _reads_thinking(template):
-        return _with_thinking(rest, reasoning)
-    if retention is Retention.DROP:
-        return rest
-    marks = _marks(known)
-    return {**rest, "content": _prefixed(turn.get("content"), marks.opens[0] + reasoning + marks.closes[0])}
+def _splits_at(template: str, mark: str) -> bool:
+    """Whether a template looks for a mark in contents; many only write one where the answer begins."""
+    quoted = re.escape(mark)
+    return re.search(rf"""split\(\s*['"]{quoted}|(['"]){quoted}\1\s+in\b""", template) is not None
 
 
-def _marks(known: Family) -> Marks:
-    return known.marks or THINK
-
-
-def _reads_thinking(template: str) -> bool:
-    """Whether this is a template of gpt-oss, which has another name for reasoning."""
-    return "<|channel|>analysis" in template and "message.thinking" in template
+def _without_reasoning(message: Message) -> Message:
+    return {key: value for key, value in message.items() if key != REASONING}
 
 
 def _with_thinking(message: Message, reasoning: str) -> Message:

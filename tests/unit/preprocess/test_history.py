@@ -70,6 +70,20 @@ def test_a_template_that_knows_the_marks_gets_them_and_decides(parser: str | Non
     assert ChatTemplate(STRIPPING, bos_token="", eos_token="").render(prepared) == "q;a;next;"
 
 
+@pytest.mark.parametrize(
+    ("template", "knows"),
+    [
+        ("{% if '</think>' in message.content %}", True),
+        ('{% if "</think>" in content %}', True),
+        ('{{ content.split( "</think>" ) }}', True),
+        ("{{ '<think>\\n\\n</think>\\n\\n' }}", False),
+        ("{{ '</think>' }}", False),
+    ],
+)
+def test_writing_a_mark_is_not_knowing_it(template: str, knows: bool) -> None:
+    assert folded("why", parser="deepseek_r1", template=template) == ("<think>why</think>a" if knows else "a")
+
+
 def test_some_families_keep_reasoning_only_since_the_last_question() -> None:
     tool = {"role": "tool", "content": "42"}
     messages = [user(), assistant("old"), user(), assistant("new", "", calls=1), tool]
@@ -107,6 +121,12 @@ def test_reasoning_stays_next_to_its_call() -> None:
     ]
     aware = prepare_history(messages, template_source=AWARE, reasoning_parser="basic")
     assert [turn.get("reasoning_content") for turn in aware] == [None, "one", "three\nend", None]
+
+
+def test_a_turn_whose_reasoning_is_dropped_stays_one_turn() -> None:
+    messages = [assistant(["one", "two"], "text", calls=2)]
+    prepared = prepare_history(messages, template_source=PLAIN, reasoning_parser="deepseek_r1")
+    assert prepared == [{"role": "assistant", "content": "text", "tool_calls": [{"id": "0"}, {"id": "1"}]}]
 
 
 @pytest.mark.parametrize(
