@@ -5,6 +5,7 @@ import hmac
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from appliance.core.errors import Forbidden, Unauthorized, UsageError
 from appliance.core.settings import HttpSettings
@@ -51,6 +52,7 @@ def presented_key(request: HttpRequest) -> str | None:
     return request.header("x-api-key")
 
 
+@lru_cache(maxsize=256)  # asked for every request, and clients send few different names
 def is_loopback(host: str) -> bool:
     """The name or address can only mean this machine."""
     name = host.strip("[]").lower().rstrip(".")
