@@ -1,6 +1,7 @@
 """Reading a JSON body into its struct, and saying what is wrong with one that does not fit."""
 
 import re
+from collections.abc import Mapping
 from typing import Any, Generic, TypeVar, get_args
 
 import msgspec
@@ -20,8 +21,10 @@ _MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]*)`")
 class BodyReader(Generic[Body]):
     """Reads bodies of one kind."""
 
-    def __init__(self, kind: type[Body]) -> None:
+    def __init__(self, kind: type[Body], allowed: Mapping[str, tuple[str, ...]] = ALLOWED_VALUES) -> None:
+        """`allowed` lists, by the last part of its path, what a member may be."""
         self._known = frozenset(field.encode_name for field in msgspec.structs.fields(kind))
+        self._allowed = allowed
         self._decode = msgspec.json.Decoder(kind).decode
 
     def read(self, body: bytes) -> Body:
@@ -30,7 +33,7 @@ class BodyReader(Generic[Body]):
             return self._decode(body)
         except msgspec.ValidationError as error:
             self._refuse_unknown(body)
-            raise _mismatch(str(error)) from error
+            raise mismatch(str(error)) from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InvalidRequest(f"cannot read the body as JSON: {error}") from error
         except RecursionError as error:
@@ -47,16 +50,16 @@ class BodyReader(Generic[Body]):
             raise InvalidRequest(f"Unsupported parameter(s): {', '.join(unknown)}", param=unknown[0])
 
 
-def _mismatch(complaint: str) -> InvalidRequest:
-    """Turn msgspec's complaint into one line that starts with the member's path."""
+def mismatch(complaint: str, at: str = "") -> InvalidRequest:
+    """Turn msgspec's complaint into one line that starts with the member's path; `at` is the path of what was read."""
     place = _PLACE.search(complaint)
-    path = place["path"] if place else ""
+    path = ".".join(filter(None, (at, place["path"] if place else "")))
     if place:
         complaint = complaint[: place.start()]
     if missing := _MISSING.match(complaint):
         path = f"{path}.{missing['field']}" if path else missing["field"]
         return InvalidRequest(f"{path} is required", param=path)
-    if allowed := ALLOWED_VALUES.get(path.rpartition(".")[2]):
+    if allowed := allowed_values.get(path.rpartition(".")[2]):
         complaint = f"{complaint}; allowed are {', '.join(allowed)}"
     complaint = complaint.replace("`", "")
     return InvalidRequest(f"{path}: {complaint}" if path else complaint, param=path or None)

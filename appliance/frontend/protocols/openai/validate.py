@@ -175,20 +175,21 @@ def _is_text(prompt: Any) -> bool:
 
 def check_chat(body: ChatBody) -> None:
     """Raise `InvalidRequest` or `NotImplementedHere` for the first broken bound or rule."""
-    _check(body, CHAT_BOUNDS, CHAT_RULES)
+    check_body(body, CHAT_BOUNDS, CHAT_RULES)
 
 
 def check_completion(body: CompletionBody) -> None:
     """Raise `InvalidRequest` or `NotImplementedHere` for the first broken bound or rule."""
-    _check(body, COMPLETION_BOUNDS, COMPLETION_RULES)
+    check_body(body, COMPLETION_BOUNDS, COMPLETION_RULES)
 
 
 def check_embedding(body: EmbeddingBody) -> None:
     """Raise `InvalidRequest` for the first broken bound or rule."""
-    _check(body, EMBEDDING_BOUNDS, EMBEDDING_RULES)
+    check_body(body, EMBEDDING_BOUNDS, EMBEDDING_RULES)
 
 
-def _check(body: Body, bounds: Iterable[Bounds], rules: Iterable[Rule[Body]]) -> None:
+def check_body(body: Body, bounds: Iterable[Bounds], rules: Iterable[Rule[Body]]) -> None:
+    """Raise the error of the first bound or rule that the body breaks."""
     for bound in bounds:
         value = getattr(body, bound.param)
         if value is not None and not bound.low <= value <= bound.high:
