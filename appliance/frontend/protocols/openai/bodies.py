@@ -1,7 +1,6 @@
 """Reading a JSON body into its struct, and saying what is wrong with one that does not fit."""
 
 import re
-from collections.abc import Mapping
 from typing import Any, Generic, TypeVar, get_args
 
 import msgspec
@@ -21,10 +20,8 @@ _MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]*)`")
 class BodyReader(Generic[Body]):
     """Reads bodies of one kind."""
 
-    def __init__(self, kind: type[Body], allowed: Mapping[str, tuple[str, ...]] = ALLOWED_VALUES) -> None:
-        """`allowed` lists, by the last part of its path, what a member may be."""
+    def __init__(self, kind: type[Body]) -> None:
         self._known = frozenset(field.encode_name for field in msgspec.structs.fields(kind))
-        self._allowed = allowed
         self._decode = msgspec.json.Decoder(kind).decode
 
     def read(self, body: bytes) -> Body:
@@ -59,7 +56,7 @@ def mismatch(complaint: str, at: str = "") -> InvalidRequest:
     if missing := _MISSING.match(complaint):
         path = f"{path}.{missing['field']}" if path else missing["field"]
         return InvalidRequest(f"{path} is required", param=path)
-    if allowed := allowed_values.get(path.rpartition(".")[2]):
+    if allowed := ALLOWED_VALUES.get(path.rpartition(".")[2]):
         complaint = f"{complaint}; allowed are {', '.join(allowed)}"
     complaint = complaint.replace("`", "")
     return InvalidRequest(f"{path}: {complaint}" if path else complaint, param=path or None)
