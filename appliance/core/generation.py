@@ -46,10 +46,18 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
     include_usage: bool = False
     continuous_usage: bool = False
+    tool_choice: str = "auto"
+    """`none`, `auto`, `required`, or the name of the one function that must be called, behind `function:`."""
+    parallel_tool_calls: bool = True
+    """False: only the first call is kept."""
+    thinking: bool | None = None
+    """Whether the model shall reason; None leaves it to the template."""
     priority: int = 0
     annotations: tuple[str, ...] = ()
     extra_fields: tuple[str, ...] = ()
     user: str | None = None
+    repeated: dict[str, Any] = {}
+    """Responses: members of the body that the answer says again."""
 
 
 class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -88,6 +88,9 @@ class GenerationService:
             )
             try:
                 await self._run(answer, served.prompts.engine_requests(prepared, request), account)
+            except ApplianceError as error:
+                if not answer.fail(error, final=True):
+                    raise
             finally:
                 self._settle(account, answer)
 

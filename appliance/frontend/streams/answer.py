@@ -1,5 +1,6 @@
 """One request's answer: joins its choices, and sends them as a stream or in one piece."""
 
+import math
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,6 +14,8 @@ from appliance.frontend.streams.outcome import Members, Usage
 from appliance.frontend.streams.seams import AnswerFormat, Client, TextTools
 
 NO_CACHE = (("cache-control", "no-cache"),)
+PING_S = 10.0
+"""Longest silence before the first event in protocols that have something to break it with."""
 
 
 class PromptFacts(NamedTuple):
@@ -28,7 +31,8 @@ class Answer:
 
     The link's pump calls the choices, which write to the client directly; the task sleeps until there is something
     to do. Nothing goes to the client before the first event, so an error until then can become an HTTP error or
-    another attempt.
+    another attempt. Only a protocol with pings opens its stream after `PING_S` without a token; from then on there
+    can be another attempt, but no HTTP error.
     """
 
     def __init__(
@@ -45,7 +49,9 @@ class Answer:
         """`preamble` goes in front of a stream's first event; `received_at` is the request's `time.perf_counter`."""
         self.streaming = request.stream
         self.started = False
-        """The client has got, or will get, a part of the answer: too late for an HTTP error."""
+        """The client has got, or will get, bytes of an answer: too late for an HTTP error."""
+        self.shown = False
+        """The client has got, or will get, a part of the answer itself: too late for another attempt."""
         self.error: ApplianceError | None = None
         """What ended the stream after it had started."""
         self._request = request
@@ -78,16 +84,18 @@ class Answer:
             if self._client.pending or self._client.broken:
                 await self._client.drained()
             else:
-                await self._wake.wait()
-                self._wake = trio.Event()
+                await self._sleep()
         if not self.started:
             self.started = True
             self._client.respond(200, self._document())
         await self._client.drained()
 
-    def fail(self, error: ApplianceError) -> bool:
-        """End the stream with an error. False, and nothing happens, while it may still become an HTTP error."""
-        if not self.started or self._over:
+    def fail(self, error: ApplianceError, *, final: bool = False) -> bool:
+        """End the stream with an error. False, and nothing happens, while it may still become an HTTP error.
+
+        Without `final` it is also False while another attempt is possible: the client has seen nothing but pings.
+        """
+        if self._over or not (self.started if final else self.shown):
             return False
         self.error = error
         self._client.write(self._format.failure(error))
@@ -100,8 +108,8 @@ class Answer:
         return [choice.index for choice in self.choices if choice.error is not None]
 
     def restart(self) -> None:
-        """Let all choices run again from their prompts. Raises `InternalError` once the stream has started."""
-        if self.started:
+        """Let all choices run again from their prompts. Raises `InternalError` once the client has seen some of it."""
+        if self.shown:
             raise InternalError("cannot restart an answer that the client has seen")
         for choice in self.choices:
             choice.restart()
@@ -127,6 +135,7 @@ class Answer:
                 for choice in self.choices[:: self._request.n]
                 if choice.engine_usage is not None
             ),
+            reasoning_tokens=sum(choice.reasoning_tokens for choice in self.choices),
         )
 
     def timing(self) -> Members:
@@ -142,7 +151,8 @@ class Answer:
 
     def put(self, event: bytes) -> None:
         """Queue an event, behind the stream's head when it is the first. Does nothing once the stream is over."""
-        if not self.started:
+        if not self.shown:
+            self.shown = True
             self._start_stream()
         self._client.write(event)
 
@@ -169,10 +179,23 @@ class Answer:
         if not self.fail(error):
             self._wake.set()
 
+    async def _sleep(self) -> None:
+        """Until there is something to do; with a ping to the client whenever nothing came for too long."""
+        patience = trio.move_on_after(PING_S if self.streaming and not self.shown else math.inf)
+        with patience:
+            await self._wake.wait()
+            self._wake = trio.Event()
+        if patience.cancelled_caught and not self.shown and (ping := self._format.ping()):
+            self._start_stream()
+            self._client.write(ping)
+            self._client.flush()
+
     def _start_stream(self) -> None:
+        if self.started:
+            return
         self.started = True
         self._client.start_stream(headers=NO_CACHE)
-        self._client.write(self._preamble)
+        self._client.write(self._preamble + self._format.opening(sum(prompt.tokens for prompt in self._prompts)))
 
     def _finish_stream(self) -> None:
         self._client.end()

@@ -7,9 +7,11 @@ from typing import Protocol
 
 from appliance.core.errors import ApplianceError, EngineFailed, InternalError, WorkerLost
 from appliance.core.generation import GenerationRequest
+from appliance.core.output import OutputPart, TextPart
 from appliance.core.requests import EngineUsage, TokenChunk
 from appliance.frontend.streams.details import DetailQueue
 from appliance.frontend.streams.outcome import ChoiceOutcome, Finish, Members, TokenDetail, Usage
+from appliance.frontend.streams.parsed_text import ParsedText, merged
 from appliance.frontend.streams.seams import ChoiceFrames, TextTools
 
 ENDINGS: dict[str, Finish] = {"stop": "stop", "length": "length"}
@@ -36,7 +38,9 @@ class ChoiceStream:
     """Turns chunks into text and text into events; a `StreamSink`, so nothing here waits or raises.
 
     A stop string ends the choice at once: nothing is emitted after it, and `on_over` says that the engine stream is
-    not wanted any more. Tokens and times stay readable after the end.
+    not wanted any more. It is looked for in all text, also in reasoning and calls, before that is parsed. Details
+    belong to the text as it was before parsing, too: every token has one, in order. Tokens and times stay readable
+    after the end.
     """
 
     __slots__ = (
@@ -49,10 +53,12 @@ class ChoiceStream:
         "_length",
         "_matcher",
         "_outcome_details",
+        "_parsed",
         "_parts",
         "_plain",
         "_request",
         "_shown",
+        "_texts",
         "_tools",
         "_whole",
         "engine_usage",
@@ -103,7 +109,10 @@ class ChoiceStream:
         self._matcher = self._tools.matcher()
         self._details = self._make_details()
         self._outcome_details: list[TokenDetail] = []
-        self._parts: list[str] = []
+        parser = self._tools.parser()
+        self._parsed = None if parser is None else ParsedText(parser, one_call=not self._request.parallel_tool_calls)
+        self._texts: list[str] = []
+        self._parts: list[OutputPart] = []
         self._last_at = 0.0
         self._length = 0  # characters of text so far, shown or not; counted only with details
         self._shown = 0
@@ -136,8 +145,20 @@ class ChoiceStream:
         """The finished choice. Raises `InternalError` when it has not finished."""
         if self.finish is None:
             raise InternalError("cannot show a choice that has not finished")
-        details = None if self._details is None else self._outcome_details
-        return ChoiceOutcome(index=self.index, text="".join(self._parts), finish=self.finish, details=details)
+        parts = merged([TextPart("".join(self._texts)), *self._parts])
+        return ChoiceOutcome(
+            index=self.index,
+            text="".join(part.text for part in parts if isinstance(part, TextPart)),
+            finish=self.finish,
+            parts=parts,
+            stop_string=self.stop_string,
+            details=None if self._details is None else self._outcome_details,
+        )
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """Tokens of reasoning up to now; `ParsedText` says how they are counted."""
+        return 0 if self._parsed is None else self._parsed.reasoning_tokens
 
     def _take(self, chunk: TokenChunk) -> None:
         ids = chunk.token_ids
@@ -154,12 +175,32 @@ class ChoiceStream:
         text = self._detokeniser.push(ids) if details is None else self._push_detailed(details, chunk)
         if self._matcher is not None:
             text, self.stop_string = self._matcher.push(text)
-        if chunk.finish is not None or self.stop_string is not None:
+        if self._parsed is not None:
+            self._take_parsed(self._parsed, chunk, text)
+        elif chunk.finish is not None or self.stop_string is not None:
             self._end(chunk, text)
         elif not self._plain:
-            self._show(text, ids)
+            self._show(text, ids, len(text))
         elif text:
             self._whole.put(self._frames.text(text))
+
+    def _take_parsed(self, parsed: ParsedText, chunk: TokenChunk, text: str) -> None:
+        """What `_take` does with text that a parser takes apart."""
+        parts = parsed.push(text, len(chunk.token_ids))
+        covered = len(text)
+        if parsed.complete:
+            self.finish, self.engine_usage = "tool_calls", chunk.usage
+        elif chunk.finish is not None or self.stop_string is not None:
+            tail = self._close(chunk)
+            if tail is None:
+                return
+            covered += len(tail)
+            parts = [*parts, *parsed.push(tail, 0), *parsed.finish(truncated=self.finish == "length")]
+            if parsed.calls and (self.finish == "stop" or parsed.complete):
+                self.finish = "tool_calls"
+        self._show_parts(parts, chunk.token_ids, covered)
+        if self.finish is not None:
+            self._conclude()
 
     def _say_echo(self) -> None:
         if not self._echo:
@@ -167,7 +208,7 @@ class ChoiceStream:
         if self._whole.streaming:
             self._whole.put(self._frames.text(self._echo))
         else:
-            self._parts.append(self._echo)
+            self._texts.append(self._echo)
 
     def _push_detailed(self, details: DetailQueue, chunk: TokenChunk) -> str:
         """Text token by token, so that each detail knows where its token starts."""
@@ -182,18 +223,28 @@ class ChoiceStream:
         return "".join(pieces)
 
     def _end(self, chunk: TokenChunk, text: str) -> None:
+        tail = self._close(chunk)
+        if tail is None:
+            return
+        text += tail
+        self._show(text, chunk.token_ids, len(text))
+        self._conclude()
+
+    def _close(self, chunk: TokenChunk) -> str | None:
+        """Say how the choice ends; the text that was still held back, or None when it ends in an error."""
         self.engine_usage = chunk.usage
         if self.first_at is None:
             self._say_echo()
         if self.stop_string is not None:
             self.finish = "stop"
-        elif chunk.finish in ENDINGS:
+            return ""
+        if chunk.finish in ENDINGS:
             self.finish = ENDINGS[chunk.finish]
-            text += self._tail()
-        else:
-            self.on_error(FAULTS[chunk.finish or "error"]())
-            return
-        self._show(text, chunk.token_ids)
+            return self._tail()
+        self.on_error(FAULTS[chunk.finish or "error"]())
+        return None
+
+    def _conclude(self) -> None:
         self._whole.choice_ended()
         self._over()
 
@@ -208,12 +259,33 @@ class ChoiceStream:
             return shown
         return shown + self._matcher.finish()
 
-    def _show(self, text: str, ids: list[int]) -> None:
-        """Everything but a plain delta: unstreamed text, details, running usage, the end."""
-        self._shown += len(text)
+    def _show_parts(self, parts: list[OutputPart], ids: list[int], covered: int) -> None:
+        """All parts in order; the last text goes with whatever else there is to show."""
+        if not self._whole.streaming:
+            self._parts += parts
+            self._show("", ids, covered)
+            return
+        text = ""
+        if parts and type(parts[-1]) is TextPart:
+            text = parts[-1].text
+            parts = parts[:-1]
+        put, frames = self._whole.put, self._frames
+        for part in parts:
+            put(frames.text(part.text) if isinstance(part, TextPart) else frames.part(part))
+        if not self._plain or self.finish is not None:
+            self._show(text, ids, covered)
+        elif text:
+            put(frames.text(text))
+
+    def _show(self, text: str, ids: list[int], covered: int) -> None:
+        """Everything but a plain delta: unstreamed text, details, running usage, the end.
+
+        `covered` counts the characters from before parsing whose details may be shown now.
+        """
+        self._shown += covered
         details = self._shown_details()
         if not self._whole.streaming:
-            self._parts.append(text)
+            self._texts.append(text)
             self._outcome_details += details or ()
             return
         request, whole = self._request, self._whole
@@ -225,7 +297,10 @@ class ChoiceStream:
         if not (text or details or nvext or self.finish or request.continuous_usage):
             return
         usage = whole.usage() if request.continuous_usage else None
-        whole.put(self._frames.event(text, finish=self.finish, details=details, usage=usage, nvext=nvext))
+        event = self._frames.event(
+            text, finish=self.finish, stop_string=self.stop_string, details=details, usage=usage, nvext=nvext
+        )
+        whole.put(event)
 
     def _make_details(self) -> DetailQueue | None:
         top = self._request.logprobs

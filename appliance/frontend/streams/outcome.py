@@ -4,7 +4,9 @@ from typing import Any, Literal
 
 import msgspec
 
-Finish = Literal["stop", "length"]
+from appliance.core.output import OutputPart
+
+Finish = Literal["stop", "length", "tool_calls"]
 Members = dict[str, Any]
 """Members of a response's `nvext`."""
 
@@ -34,6 +36,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 class ChoiceOutcome(msgspec.Struct, frozen=True):
@@ -41,6 +44,11 @@ class ChoiceOutcome(msgspec.Struct, frozen=True):
 
     index: int
     text: str
+    """All text parts joined."""
     finish: Finish
+    parts: list[OutputPart] = []
+    """Text, reasoning and calls in the order generated, neighbours of one kind merged."""
+    stop_string: str | None = None
+    """The stop string that ended it."""
     details: list[TokenDetail] | None = None
     """None: no log-probabilities were asked for."""

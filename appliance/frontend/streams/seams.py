@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from appliance.core.errors import ApplianceError
+from appliance.core.output import OutputPart, ReasoningPart, ToolCallPart
 from appliance.frontend.streams.outcome import ChoiceOutcome, Finish, Members, TokenDetail, Usage
 
 
@@ -28,6 +29,16 @@ class StopMatcher(Protocol):
         """What was held back because it could have become a stop string."""
 
 
+class OutputParser(Protocol):
+    """Splits one stream's text into text, reasoning and tool calls."""
+
+    def push(self, text: str) -> list[OutputPart]:
+        """The parts that the new text makes certain, in order."""
+
+    def finish(self, *, truncated: bool) -> list[OutputPart]:
+        """What was held back; `truncated` when a limit ended the output."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TextTools:
     """How the choices of one request get their text. The makers are called once per choice and attempt."""
@@ -35,6 +46,8 @@ class TextTools:
     detokeniser: Callable[[], Detokeniser]
     matcher: Callable[[], StopMatcher | None] = lambda: None
     """None: no stop strings."""
+    parser: Callable[[], OutputParser | None] = lambda: None
+    """None: all text is the answer."""
     token_bytes: Callable[[int], bytes] = lambda token_id: b""
     """The bytes of one token; needed only when log-probabilities are asked for."""
 
@@ -45,16 +58,20 @@ class ChoiceFrames(Protocol):
     def text(self, text: str) -> bytes:
         """The event of more text and nothing else. This is the hot path."""
 
+    def part(self, part: ReasoningPart | ToolCallPart) -> bytes:
+        """The events of more reasoning, or of one whole call."""
+
     def event(
         self,
         text: str,
         *,
         finish: Finish | None = None,
+        stop_string: str | None = None,
         details: Sequence[TokenDetail] | None = None,
         usage: Usage | None = None,
         nvext: Members | None = None,
     ) -> bytes:
-        """Any event. `text` may be empty."""
+        """Any event of text, also an empty one. `stop_string` is what ended the choice, when one did."""
 
 
 class AnswerFormat(Protocol):
@@ -62,6 +79,12 @@ class AnswerFormat(Protocol):
 
     def frames(self, index: int) -> ChoiceFrames:
         """The framer of one choice."""
+
+    def opening(self, prompt_tokens: int) -> bytes:
+        """Everything in front of the first choice's first event; may be empty."""
+
+    def ping(self) -> bytes:
+        """Something that a client skips, for streams whose first token takes long; empty: the protocol has none."""
 
     def closing(self, usage: Usage | None) -> bytes:
         """Everything after the last choice's last event. `usage` is None when it is not to be shown."""

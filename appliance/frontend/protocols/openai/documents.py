@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from appliance.core.identity import ModelName
+from appliance.core.output import ReasoningPart, ToolCallPart
 from appliance.frontend.streams.outcome import ChoiceOutcome, Members, TokenChoice, TokenDetail, Usage
 
 encode = msgspec.json.Encoder().encode
@@ -20,7 +21,13 @@ def usage_object(usage: Usage) -> dict[str, Any]:
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
+
+
+def tool_call(call: ToolCallPart) -> dict[str, Any]:
+    """One call in OpenAI's shape."""
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
 def chat_logprobs(details: Sequence[TokenDetail]) -> dict[str, Any]:
@@ -72,10 +79,23 @@ def _document(head: dict[str, Any], choices: list[dict[str, Any]], usage: Usage,
 def _chat_choice(choice: ChoiceOutcome) -> dict[str, Any]:
     return {
         "index": choice.index,
-        "message": {"role": "assistant", "content": choice.text, "refusal": None},
+        "message": _chat_message(choice),
         "logprobs": None if choice.details is None else chat_logprobs(choice.details),
         "finish_reason": choice.finish,
     }
+
+
+def _chat_message(choice: ChoiceOutcome) -> dict[str, Any]:
+    """The message; its content is null when there is only something else."""
+    reasoning = "".join(part.text for part in choice.parts if isinstance(part, ReasoningPart))
+    calls = [tool_call(part) for part in choice.parts if isinstance(part, ToolCallPart)]
+    content = None if (reasoning or calls) and not choice.text else choice.text
+    message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+    if reasoning:
+        message["reasoning_content"] = reasoning
+    if calls:
+        message["tool_calls"] = calls
+    return message
 
 
 def _completion_choice(choice: ChoiceOutcome) -> dict[str, Any]:

@@ -50,6 +50,14 @@ class OpenAiFormat:
         """See `AnswerFormat`."""
         return self._frames(self._stem, index)
 
+    def opening(self, prompt_tokens: int) -> bytes:
+        """Nothing: the first chunk opens the answer."""
+        return b""
+
+    def ping(self) -> bytes:
+        """Nothing: an error in front of the first token stays an HTTP error."""
+        return b""
+
     def closing(self, usage: Usage | None) -> bytes:
         """A chunk without choices that has the usage, when wanted; then the end mark."""
         if usage is None:

@@ -10,10 +10,12 @@ from typing import Any
 import msgspec
 
 from appliance.core.generation import GenerationRequest
-from appliance.frontend.protocols.openai.documents import chat_logprobs, completion_logprobs, usage_object
+from appliance.core.output import ReasoningPart, ToolCallPart
+from appliance.frontend.protocols.openai.documents import chat_logprobs, completion_logprobs, tool_call, usage_object
 from appliance.frontend.streams.outcome import Finish, Members, TokenDetail, Usage
 
 DONE = b"data: [DONE]\n\n"
+ROLE = b'"role":"assistant",'
 
 encode = msgspec.json.Encoder().encode
 Logprobs = Callable[[Sequence[TokenDetail]], dict[str, Any]]
@@ -73,7 +75,7 @@ class ChatFrames(_Frames):
 
     def __init__(self, stem: bytes, index: int) -> None:
         super().__init__(stem, index, b'"delta":{', b"},", chat_logprobs)
-        self._first = self._opening + b'"role":"assistant","content":'
+        self._first = self._opening + ROLE + b'"content":'
         self._head = self._opening + b'"content":'
         self._next_head = self._first
         self._plain_end = self._ending(None, None, None, None)
@@ -84,11 +86,21 @@ class ChatFrames(_Frames):
         self._next_head = self._head
         return head + encode(text) + self._plain_end
 
+    def part(self, part: ReasoningPart | ToolCallPart) -> bytes:
+        """See `ChoiceFrames`. A call is one event, with its whole arguments."""
+        role = ROLE if self._next_head is self._first else b""
+        self._next_head = self._head
+        if isinstance(part, ReasoningPart):
+            return self._opening + role + b'"reasoning_content":' + encode(part.text) + self._plain_end
+        call = encode({"index": part.index, **tool_call(part)})
+        return b'%b%b"tool_calls":[%b]%b' % (self._opening, role, call, self._plain_end)
+
     def event(
         self,
         text: str,
         *,
         finish: Finish | None = None,
+        stop_string: str | None = None,
         details: Sequence[TokenDetail] | None = None,
         usage: Usage | None = None,
         nvext: Members | None = None,
@@ -113,11 +125,16 @@ class CompletionFrames(_Frames):
         """See `ChoiceFrames`."""
         return self._opening + encode(text) + self._plain_end
 
+    def part(self, part: ReasoningPart | ToolCallPart) -> bytes:
+        """See `ChoiceFrames`. Completions are not parsed, so there is nothing to show."""
+        return b""
+
     def event(
         self,
         text: str,
         *,
         finish: Finish | None = None,
+        stop_string: str | None = None,
         details: Sequence[TokenDetail] | None = None,
         usage: Usage | None = None,
         nvext: Members | None = None,
