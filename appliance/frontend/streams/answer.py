@@ -86,7 +86,7 @@ class Answer:
             else:
                 await self._sleep()
         if not self.started:
-            self.started = True
+            self.started = self.shown = True
             self._client.respond(200, self._document())
         await self._client.drained()
 
