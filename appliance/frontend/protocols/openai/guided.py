@@ -14,7 +14,7 @@ def read_guided(body: GenerationFields) -> Guided | None:
     """The one constraint of a body, or None. Raises `InvalidRequest` when there are several or a bad one."""
     asked: dict[str, Guided] = {}
     if _given(body.guided_json):
-        asked["guided_json"] = Guided(json_schema=_schema_text(body.guided_json, "guided_json"))
+        asked["guided_json"] = Guided(json_schema=schema_text(body.guided_json, "guided_json"))
     if body.guided_regex:
         asked["guided_regex"] = Guided(regex=body.guided_regex)
     if body.guided_grammar:
@@ -36,14 +36,14 @@ def _from_format(wanted: ResponseFormat) -> Guided:
         raise InvalidRequest("response_format.json_schema is required", param="response_format.json_schema")
     if not _given(wanted.json_schema.schema):
         return ANY_OBJECT
-    return Guided(json_schema=_schema_text(wanted.json_schema.schema, "response_format.json_schema.schema"))
+    return Guided(json_schema=schema_text(wanted.json_schema.schema, "response_format.json_schema.schema"))
 
 
 def _given(raw: msgspec.Raw) -> bool:
     return bool(raw) and bytes(raw) != b"null"
 
 
-def _schema_text(raw: msgspec.Raw, param: str) -> str:
+def schema_text(raw: msgspec.Raw, param: str) -> str:
     """A schema as JSON text: given as an object, or as a string that holds one."""
     try:
         schema = msgspec.json.decode(raw)
