@@ -23,6 +23,7 @@ SETTINGS = {
     "--insecure-no-auth": "http.insecure_no_auth",
     "--cors-origin": "http.cors_origins",
     "--enable-anthropic-api": "http.enable_anthropic_api",
+    "--strip-anthropic-preamble": "http.strip_anthropic_preamble",
     "--access-log": "http.access_log",
     "--drain-s": "drain.request_s",
     "--hold-s": "requests.hold_s",

@@ -17,6 +17,7 @@ UPSTREAM = {
     "http.tls_cert_path": "DYN_TLS_CERT_PATH",
     "http.tls_key_path": "DYN_TLS_KEY_PATH",
     "http.enable_anthropic_api": "DYN_ENABLE_ANTHROPIC_API",
+    "http.strip_anthropic_preamble": "DYN_STRIP_ANTHROPIC_PREAMBLE",
     "drain.request_s": "DYN_HTTP_GRACEFUL_SHUTDOWN_TIMEOUT_SECS",
     "requests.migration_limit": "DYN_MIGRATION_LIMIT",
     "router.mode": "DYN_ROUTER_MODE",

@@ -38,6 +38,8 @@ class HttpSettings:
     """Keep-alive connections close after this long without a request."""
     enable_anthropic_api: bool = True
     """Serve `/v1/messages`."""
+    strip_anthropic_preamble: bool = False
+    """Take the billing line that coding agents begin with out of system texts; it keeps prompts from being reused."""
 
 
 @dataclass(frozen=True, kw_only=True)

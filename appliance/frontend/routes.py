@@ -1,8 +1,11 @@
 """Which public paths the listener answers itself; everything else goes to the control app."""
 
+from functools import partial
+
 import msgspec
 
-from appliance.core.errors import MethodNotAllowed
+from appliance.core.errors import MethodNotAllowed, NotFound
+from appliance.core.settings import HttpSettings
 from appliance.frontend.catalog import Catalog
 from appliance.frontend.protocols.openai.model_list import (
     anthropic_model,
@@ -14,22 +17,29 @@ from appliance.frontend.service import GenerationService
 from appliance.web.exchange import Exchange, Handler
 
 MODELS = "/v1/models"
+MESSAGES = "/v1/messages"
 
 
 class PublicRoutes:
     """The listener's route function."""
 
-    def __init__(self, service: GenerationService, catalog: Catalog) -> None:
+    def __init__(self, service: GenerationService, catalog: Catalog, http: HttpSettings) -> None:
         self._catalog = catalog
+        self._anthropic = http.enable_anthropic_api
+        strip = http.strip_anthropic_preamble
         self._hot: dict[str, tuple[str, Handler]] = {
             "/v1/chat/completions": ("POST", service.chat),
             "/v1/completions": ("POST", service.completion),
             "/v1/embeddings": ("POST", service.embedding),
+            MESSAGES: ("POST", partial(service.message, strip_preamble=strip)),
+            MESSAGES + "/count_tokens": ("POST", partial(service.count_tokens, strip_preamble=strip)),
             MODELS: ("GET", self._list),
         }
 
     def __call__(self, method: str, path: str) -> Handler | None:
         """The handler of a hot path, None for the control app. Model ids may hold slashes."""
+        if not self._anthropic and path.startswith(MESSAGES):
+            raise NotFound("the Anthropic API is turned off here (setting http.enable_anthropic_api)")
         found = self._hot.get(path)
         if found is None:
             if not path.startswith(MODELS + "/"):

@@ -4,6 +4,7 @@ import random
 import uuid
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 
 import trio
 
@@ -15,6 +16,9 @@ from appliance.core.requests import EngineRequest, StopConditions
 from appliance.core.settings import RequestSettings
 from appliance.frontend.accounts import Account, Accounts
 from appliance.frontend.catalog import Catalog, ServedModel
+from appliance.frontend.protocols.anthropic.count_tokens import count_document, estimate_tokens
+from appliance.frontend.protocols.anthropic.decode import decode_count, decode_messages
+from appliance.frontend.protocols.anthropic.formats import MessagesFormat
 from appliance.frontend.protocols.openai.decode import decode_chat, decode_completion, decode_embedding
 from appliance.frontend.protocols.openai.documents import embedding_document
 from appliance.frontend.protocols.openai.formats import chat_format, completion_format
@@ -51,6 +55,19 @@ class GenerationService:
         """`POST /v1/completions`."""
         await self._generate(exchange, "completions", decode_completion, completion_format)
 
+    async def message(self, exchange: Exchange, *, strip_preamble: bool = False) -> None:
+        """`POST /v1/messages`. `strip_preamble` takes a coding agent's billing line out of the system text."""
+        decode = partial(decode_messages, strip_preamble=strip_preamble)
+        await self._generate(exchange, "anthropic_messages", decode, MessagesFormat)
+
+    async def count_tokens(self, exchange: Exchange, *, strip_preamble: bool = False) -> None:
+        """`POST /v1/messages/count_tokens`. An estimate while no worker of the model was ever ready."""
+        request = decode_count(exchange.request.body, new_id(), strip_preamble=strip_preamble)
+        self._catalog.record(request.model)
+        served = self._catalog.served(request.model)
+        count = None if served is None else await served.prompts.count(request)
+        exchange.respond(200, count_document(estimate_tokens(request) if count is None else count))
+
     async def embedding(self, exchange: Exchange) -> None:
         """`POST /v1/embeddings`."""
         with self._accounts.request(new_id(), "embeddings") as account:
@@ -62,9 +79,7 @@ class GenerationService:
             account.prompt_tokens = sum(len(one.token_ids) for one in engine_requests)
             vectors = [await self._embed(one, account) for one in engine_requests]
             self._accounts.first_token(account)
-            body = embedding_document(
-                request.model, vectors, account.prompt_tokens, base64_vectors=request.base64
-            )
+            body = embedding_document(request.model, vectors, account.prompt_tokens, base64_vectors=request.base64)
             exchange.respond(200, body)
 
     async def _generate(

@@ -70,6 +70,16 @@ class PromptBuilder:
         choices = [prompt for prompt in prepared for _ in range(request.n)]
         return [self._engine_request(prompt, request, index) for index, prompt in enumerate(choices)]
 
+    async def count(self, request: GenerationRequest) -> int | None:
+        """Tokens of a chat prompt, however long; None when only the worker can tell.
+
+        Raises `InvalidRequest` as `prepare` does. Cancelling loses nothing.
+        """
+        if self._card.io == "text":
+            return None
+        _, ids = await self._chat_prompt(request)
+        return len(ids)
+
     async def input_ids(self, text: str | list[int]) -> list[int]:
         """Token ids of an embedding input. Raises `InvalidRequest` when it is empty or longer than the context."""
         ids = await self._ids_of_prompt(text, "input")
@@ -78,6 +88,11 @@ class PromptBuilder:
         return ids
 
     async def _prepare_chat(self, request: GenerationRequest) -> Prepared:
+        text, ids = await self._chat_prompt(request)
+        return self._fit(Prepared(token_ids=ids, text=text, max_tokens=0), request, "messages")
+
+    async def _chat_prompt(self, request: GenerationRequest) -> tuple[str, list[int]]:
+        """Text and token ids of a conversation; the text is empty when the client sent the ids."""
         text = "" if request.token_ids else self._chat_text(request)
         if request.token_ids:
             ids = self._checked_ids(request.token_ids, "nvext")
@@ -87,7 +102,7 @@ class PromptBuilder:
                 ids = self._with_begin(ids)
         if not ids:
             raise InvalidRequest("the messages make an empty prompt", param="messages")
-        return self._fit(Prepared(token_ids=ids, text=text, max_tokens=0), request, "messages")
+        return text, ids
 
     async def _prepare_prompt(self, prompt: str | list[int], request: GenerationRequest) -> Prepared:
         ids = await self._ids_of_prompt(prompt, "prompt")

@@ -86,7 +86,7 @@ class _Frontend:
         proxy = UnixProxy(str(control_socket_beside(self._bus_socket)), secure=tls is not None)
         listener = Listener(
             sockets,
-            PublicRoutes(service, self._catalog),
+            PublicRoutes(service, self._catalog, http),
             http,
             fallback=proxy,
             tls=tls,
