@@ -136,7 +136,8 @@ class Connection:
 
     async def _serve(self) -> None:
         parser = self._parser
-        data = self._receive() if self._tls is None else None  # of a new connection, mostly there already
+        # Of a new connection it is mostly there already; over TLS it may have come with the end of the handshake.
+        data = self._receive() if self._tls is None else self._decrypt(self._tls, b"")
         while True:
             while data is None:
                 self._set_read_deadline()
@@ -163,11 +164,12 @@ class Connection:
             data = self._sock.recv(RECEIVE_BYTES)
         except BlockingIOError:
             return None
-        if self._tls is None or not data:
-            return data
-        plain = self._tls.decrypt(data)
-        self.outbox.send_raw(self._tls.outgoing())
-        return plain or (b"" if self._tls.ended else None)
+        return data if self._tls is None or not data else self._decrypt(self._tls, data)
+
+    def _decrypt(self, tls: TlsCodec, data: bytes) -> bytes | None:
+        plain = tls.decrypt(data)
+        self.outbox.send_raw(tls.outgoing())
+        return plain or (b"" if tls.ended else None)
 
     def _set_read_deadline(self) -> None:
         """Each idle wait has its own deadline, a head has one, a body's moves on with its bytes."""

@@ -28,8 +28,9 @@ def command(binary: str | None) -> list[str]:
 class Appliance:
     """One running appliance with a state dir of its own."""
 
-    def __init__(self, binary: str | None, state_dir: Path) -> None:
+    def __init__(self, binary: str | None, state_dir: Path, extra_env: dict[str, str] | None = None) -> None:
         self.binary = binary
+        self.extra_env = extra_env or {}
         self.state_dir = state_dir
         self.process: subprocess.Popen[bytes] | None = None
         self.port = 0
@@ -40,7 +41,7 @@ class Appliance:
     def env(self) -> dict[str, str]:
         """Nothing of the developer's environment but what a login gives."""
         keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "VIRTUAL_ENV") if name in os.environ}
-        return keep | {"PYTHONPATH": "", "TMPDIR": str(self.state_dir.parent)}
+        return keep | {"PYTHONPATH": "", "TMPDIR": str(self.state_dir.parent)} | self.extra_env
 
     @property
     def url(self) -> str:
