@@ -31,6 +31,7 @@ class PublicRoutes:
             "/v1/chat/completions": ("POST", service.chat),
             "/v1/completions": ("POST", service.completion),
             "/v1/embeddings": ("POST", service.embedding),
+            "/v1/responses": ("POST", service.response),
             MESSAGES: ("POST", partial(service.message, strip_preamble=strip)),
             MESSAGES + "/count_tokens": ("POST", partial(service.count_tokens, strip_preamble=strip)),
             MODELS: ("GET", self._list),

@@ -23,6 +23,8 @@ from appliance.frontend.protocols.openai.decode import decode_chat, decode_compl
 from appliance.frontend.protocols.openai.documents import embedding_document
 from appliance.frontend.protocols.openai.formats import chat_format, completion_format
 from appliance.frontend.protocols.openai.sse import preamble
+from appliance.frontend.protocols.responses.decode import decode_responses
+from appliance.frontend.protocols.responses.format import ResponsesFormat
 from appliance.frontend.streams.answer import Answer, PromptFacts
 from appliance.frontend.streams.seams import AnswerFormat, TextTools
 from appliance.preprocess.stops import StopMatcher
@@ -54,6 +56,10 @@ class GenerationService:
     async def completion(self, exchange: Exchange) -> None:
         """`POST /v1/completions`."""
         await self._generate(exchange, "completions", decode_completion, completion_format)
+
+    async def response(self, exchange: Exchange) -> None:
+        """`POST /v1/responses`."""
+        await self._generate(exchange, "responses", decode_responses, ResponsesFormat)
 
     async def message(self, exchange: Exchange, *, strip_preamble: bool = False) -> None:
         """`POST /v1/messages`. `strip_preamble` takes a coding agent's billing line out of the system text."""
