@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,16 @@ def _cmdline(process: psutil.Process) -> Sequence[str]:
         return process.cmdline()
     except psutil.Error:
         return ()
+
+
+def refusal(call: Callable[[], Any]) -> tuple[int, dict[str, Any]]:
+    """Status and JSON body of the error answer that a call gets."""
+    try:
+        call()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+    raise AssertionError("the request was not refused")
 
 
 @contextmanager

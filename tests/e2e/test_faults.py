@@ -160,6 +160,7 @@ def _stream_until(one: Appliance, stop: threading.Event, outcomes: Counter[str])
             with urllib.request.urlopen(request, timeout=60) as answer:
                 text = answer.read().decode()
         except urllib.error.HTTPError as error:
+            error.close()
             outcomes[str(error.code)] += 1
             continue
         except OSError as error:

@@ -1,15 +1,13 @@
 """What a newcomer does in the first five minutes."""
 
 import json
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
 
 from appliance.models.demo import demo_model_path
 from appliance.models.facts import describe_model
-from tests.e2e.appliance_process import Appliance, appliance, eventually
+from tests.e2e.appliance_process import Appliance, appliance, eventually, refusal
 
 QUESTION = "What is a KV cache?"
 ANSWER = "A KV cache keeps the keys and values of past tokens, so that they are not computed again."
@@ -62,10 +60,9 @@ def test_health_live_and_metrics(demo: Appliance) -> None:
 
 @pytest.mark.parametrize("path", ["/nothing", "/v1/nothing"])
 def test_unknown_paths_have_a_json_error(demo: Appliance, path: str) -> None:
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        demo.get(path)
-    assert caught.value.code == 404
-    assert json.load(caught.value)["error"]["type"] == "not_found_error"
+    code, body = refusal(lambda: demo.get(path))
+    assert code == 404
+    assert body["error"]["type"] == "not_found_error"
 
 
 def test_status_shows_workers_and_no_request_left(demo: Appliance) -> None:
@@ -88,10 +85,9 @@ def test_a_graph_is_applied_scaled_and_deleted(binary: str | None, tmp_path: Pat
         assert "Mock" in one.cli("describe", "dgd", "pair")
         one.cli("delete", "dgd", "pair")
         eventually(lambda: len(one.status()["workers"]) == 1)
-        with pytest.raises(urllib.error.HTTPError) as caught:
-            one.chat("pair-model", "anything")
-        assert caught.value.code == 404
-        assert one.models[0] in json.load(caught.value)["error"]["message"]
+        code, body = refusal(lambda: one.chat("pair-model", "anything"))
+        assert code == 404
+        assert one.models[0] in body["error"]["message"]
 
 
 def test_a_start_with_a_stored_graph_brings_back_what_was_wanted(binary: str | None, tmp_path: Path) -> None:

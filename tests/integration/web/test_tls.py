@@ -2,6 +2,7 @@
 
 import ssl
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -114,22 +115,22 @@ async def test_a_request_in_one_packet_with_the_end_of_the_handshake_is_answered
     context = ssl.create_default_context(cafile=certificate[0])
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     session = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
-    async with serving(echo, tls=server_context(*certificate)) as served:
-        async with await trio.open_tcp_stream("127.0.0.1", served.port) as plain:
-            with trio.fail_after(5):
-                while True:
-                    try:
-                        session.do_handshake()
-                        break
-                    except ssl.SSLWantReadError:
-                        await plain.send_all(outgoing.read())
-                        incoming.write(await plain.receive_some())
-                session.write(get("/"))
-                await plain.send_all(outgoing.read())
-                answer = b""
-                while b"GET /" not in answer:
+    async with (
+        serving(echo, tls=server_context(*certificate)) as served,
+        await trio.open_tcp_stream("127.0.0.1", served.port) as plain,
+    ):
+        with trio.fail_after(5):
+            while True:
+                try:
+                    session.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    await plain.send_all(outgoing.read())
                     incoming.write(await plain.receive_some())
-                    try:
-                        answer += session.read(65536)
-                    except ssl.SSLWantReadError:
-                        continue
+            session.write(get("/"))
+            await plain.send_all(outgoing.read())
+            answer = b""
+            while b"GET /" not in answer:
+                incoming.write(await plain.receive_some())
+                with suppress(ssl.SSLWantReadError):
+                    answer += session.read(65536)
