@@ -21,8 +21,16 @@ def engine_flags(function: F) -> F:
             click.option("--served-model-name", metavar="NAME", help="Name that clients use.  [default: the file's]"),
             click.option("--context-length", type=click.IntRange(min=1), metavar="TOKENS", help="Prompt plus output."),
             click.option("--task", type=click.Choice(("generate", "embed")), help="Generate text or embed it."),
-            click.option("--tool-call-parser", metavar="NAME", help="Format of tool calls in the model's output."),
-            click.option("--reasoning-parser", metavar="NAME", help="Format of reasoning in the model's output."),
+            click.option(
+                "--tool-call-parser",
+                metavar="NAME",
+                help="Format of tool calls in the model's output, `auto` or `none`.  [default: auto]",
+            ),
+            click.option(
+                "--reasoning-parser",
+                metavar="NAME",
+                help="Format of reasoning in the model's output, `auto` or `none`.  [default: auto]",
+            ),
         )
     ):
         function = option(function)

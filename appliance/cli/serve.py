@@ -23,11 +23,14 @@ SETTINGS = {
     "--insecure-no-auth": "http.insecure_no_auth",
     "--cors-origin": "http.cors_origins",
     "--enable-anthropic-api": "http.enable_anthropic_api",
+    "--enable-streaming-tool-dispatch": "http.enable_streaming_tool_dispatch",
+    "--enable-streaming-reasoning-dispatch": "http.enable_streaming_reasoning_dispatch",
     "--strip-anthropic-preamble": "http.strip_anthropic_preamble",
     "--access-log": "http.access_log",
     "--drain-s": "drain.request_s",
     "--hold-s": "requests.hold_s",
     "--migration-limit": "requests.migration_limit",
+    "--exclude-tools-when-tool-choice-none": "requests.exclude_tools_when_tool_choice_none",
     "--log-format": "log.format",
     "--log-level": "log.level",
 }
@@ -61,10 +64,13 @@ def serve(ctx: click.Context, /, **flags: Any) -> int:
 
 def node_options(call: Call, flags: Mapping[str, Any]) -> NodeOptions:
     """The options of the node role for parsed flags. Raises `UsageError`."""
+    from appliance.preprocess.answer_parsing import check_parser_names
+
     models: tuple[str, ...] = flags["models"]
     if flags["served_model_name"] and len(models) > 1:
         raise UsageError("--served-model-name names one model, and several are given")
     loaded = call.settings(flags["config_file"], setting_values(SETTINGS, flags))
+    check_parser_names(flags["tool_call_parser"], flags["reasoning_parser"])
     wish = WorkerWish(
         engine=flags["engine"],
         engine_args=parse_engine_args(flags["engine_args"]),

@@ -132,5 +132,9 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     rank: int = 0
     default_sampling: Sampling = Sampling()
     """The model's own sampling defaults, from its generation config."""
+    guided: bool = False
+    """The engine can constrain output, from its first token on."""
     tool_call_parser: str | None = None
+    """A parser's name; None or `auto`: by the model's template or name; `none`: no parser."""
     reasoning_parser: str | None = None
+    """As above."""

@@ -18,6 +18,8 @@ UPSTREAM = {
     "http.tls_key_path": "DYN_TLS_KEY_PATH",
     "http.enable_anthropic_api": "DYN_ENABLE_ANTHROPIC_API",
     "http.strip_anthropic_preamble": "DYN_STRIP_ANTHROPIC_PREAMBLE",
+    "http.enable_streaming_tool_dispatch": "DYN_ENABLE_STREAMING_TOOL_DISPATCH",
+    "http.enable_streaming_reasoning_dispatch": "DYN_ENABLE_STREAMING_REASONING_DISPATCH",
     "drain.request_s": "DYN_HTTP_GRACEFUL_SHUTDOWN_TIMEOUT_SECS",
     "requests.migration_limit": "DYN_MIGRATION_LIMIT",
     "router.mode": "DYN_ROUTER_MODE",

@@ -38,6 +38,10 @@ class HttpSettings:
     """Keep-alive connections close after this long without a request."""
     enable_anthropic_api: bool = True
     """Serve `/v1/messages`."""
+    enable_streaming_tool_dispatch: bool = False
+    """Streams of chat completions announce each whole tool call in an event of its own, `tool_call_dispatch`."""
+    enable_streaming_reasoning_dispatch: bool = False
+    """Streams of chat completions repeat each whole block of reasoning in an event of its own, `reasoning_dispatch`."""
     strip_anthropic_preamble: bool = False
     """Take the billing line that coding agents begin with out of system texts; it keeps prompts from being reused."""
 
@@ -62,6 +66,8 @@ class RequestSettings:
     """How often a stream may move to another worker."""
     first_token_s: float = 600.0
     """Longest wait for the first token of a placed request."""
+    exclude_tools_when_tool_choice_none: bool = True
+    """Tools are left out of the prompt of a request that forbids calls."""
 
 
 @dataclass(frozen=True, kw_only=True)

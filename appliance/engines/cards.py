@@ -17,6 +17,7 @@ def make_card(
     context_length: int,
     max_num_seqs: int,
     total_kv_blocks: int,
+    guided: bool = False,
 ) -> ModelCard:
     """The card of a token-speaking engine; what is not given comes from the model's facts."""
     return ModelCard(
@@ -35,6 +36,7 @@ def make_card(
         max_num_seqs=max_num_seqs,
         total_kv_blocks=total_kv_blocks,
         default_sampling=facts.default_sampling,
+        guided=guided,
         tool_call_parser=options.tool_call_parser,
         reasoning_parser=options.reasoning_parser,
     )

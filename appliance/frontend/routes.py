@@ -7,6 +7,7 @@ import msgspec
 from appliance.core.errors import MethodNotAllowed, NotFound
 from appliance.core.settings import HttpSettings
 from appliance.frontend.catalog import Catalog
+from appliance.frontend.protocols.openai.dispatch import Dispatch
 from appliance.frontend.protocols.openai.model_list import (
     anthropic_model,
     anthropic_model_list,
@@ -27,8 +28,9 @@ class PublicRoutes:
         self._catalog = catalog
         self._anthropic = http.enable_anthropic_api
         strip = http.strip_anthropic_preamble
+        dispatch = Dispatch(http.enable_streaming_tool_dispatch, http.enable_streaming_reasoning_dispatch)
         self._hot: dict[str, tuple[str, Handler]] = {
-            "/v1/chat/completions": ("POST", service.chat),
+            "/v1/chat/completions": ("POST", partial(service.chat, dispatch=dispatch)),
             "/v1/completions": ("POST", service.completion),
             "/v1/embeddings": ("POST", service.embedding),
             "/v1/responses": ("POST", service.response),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 
+import msgspec
 import trio
 
 from appliance.core.errors import ApplianceError, InvalidRequest, WorkerTimeout
@@ -20,6 +21,7 @@ from appliance.frontend.protocols.anthropic.count_tokens import count_document, 
 from appliance.frontend.protocols.anthropic.decode import decode_count, decode_messages
 from appliance.frontend.protocols.anthropic.formats import MessagesFormat
 from appliance.frontend.protocols.openai.decode import decode_chat, decode_completion, decode_embedding
+from appliance.frontend.protocols.openai.dispatch import NO_DISPATCH, Dispatch
 from appliance.frontend.protocols.openai.documents import embedding_document
 from appliance.frontend.protocols.openai.formats import chat_format, completion_format
 from appliance.frontend.protocols.openai.sse import preamble
@@ -27,6 +29,8 @@ from appliance.frontend.protocols.responses.decode import decode_responses
 from appliance.frontend.protocols.responses.format import ResponsesFormat
 from appliance.frontend.streams.answer import Answer, PromptFacts
 from appliance.frontend.streams.seams import AnswerFormat, TextTools
+from appliance.preprocess.answer_parsing import AnswerParsing
+from appliance.preprocess.detokenise import Detokeniser, DropTokens
 from appliance.preprocess.stops import StopMatcher
 from appliance.routing.router import Router
 from appliance.web.exchange import Exchange
@@ -49,9 +53,9 @@ class GenerationService:
         self._catalog, self._router, self._transport = catalog, router, transport
         self._accounts, self._settings = accounts, settings
 
-    async def chat(self, exchange: Exchange) -> None:
+    async def chat(self, exchange: Exchange, *, dispatch: Dispatch = NO_DISPATCH) -> None:
         """`POST /v1/chat/completions`."""
-        await self._generate(exchange, "chat_completions", decode_chat, chat_format)
+        await self._generate(exchange, "chat_completions", decode_chat, partial(chat_format, dispatch=dispatch))
 
     async def completion(self, exchange: Exchange) -> None:
         """`POST /v1/completions`."""
@@ -97,12 +101,14 @@ class GenerationService:
             served = await self._ready_model(request.model, account)
             if served.card.task == "embed":
                 raise InvalidRequest(f"the model {request.model!r} only gives embeddings", param="model")
+            if request.tool_choice == "none" and self._settings().exclude_tools_when_tool_choice_none:
+                request = msgspec.structs.replace(request, tools=None)
             prepared = await served.prompts.prepare(request)
             answer = Answer(
                 request,
                 exchange,
                 make_format(request),
-                text_tools(served, request),
+                text_tools(served, request, served.prompts.parsing(request, prepared)),
                 [PromptFacts(len(one.token_ids), one.text if request.echo else "") for one in prepared],
                 preamble=preamble(request, prepared[0].text, prepared[0].token_ids) if request.annotations else b"",
                 received_at=account.started,
@@ -212,12 +218,21 @@ def new_id() -> RequestId:
     return RequestId(str(uuid.UUID(int=random.getrandbits(128), version=4)))
 
 
-def text_tools(served: ServedModel, request: GenerationRequest) -> TextTools:
-    """How this request's choices get their text from token ids."""
+def text_tools(served: ServedModel, request: GenerationRequest, parsing: AnswerParsing | None) -> TextTools:
+    """How this request's choices get their text from token ids, and their parts from the text."""
     decoder = served.decoder
     continues = request.messages is None  # a completion goes on in the middle of a text
+    shows_marks = parsing is not None and parsing.special_tokens and request.skip_special_tokens
+    ends = frozenset(served.card.eos_token_ids)
+
+    def detokeniser() -> Detokeniser:
+        if shows_marks:
+            return DropTokens(decoder.detokeniser(skip_special=False, continues=continues), ends)
+        return decoder.detokeniser(skip_special=request.skip_special_tokens, continues=continues)
+
     return TextTools(
-        detokeniser=lambda: decoder.detokeniser(skip_special=request.skip_special_tokens, continues=continues),
+        detokeniser=detokeniser,
+        parser=(lambda: None) if parsing is None else parsing.make,
         matcher=lambda: StopMatcher(request.stop, include=request.include_stop) if request.stop else None,
         token_bytes=decoder.token_bytes,
     )

@@ -93,3 +93,23 @@ class WindowDetokeniser:
             text = self._decode(self._ids)
         self._shown = text
         return new
+
+
+class DropTokens:
+    """Another detokeniser without the text of some tokens, such as end tokens among special ones that are wanted."""
+
+    __slots__ = ("_dropped", "_inner")
+
+    def __init__(self, inner: Detokeniser, dropped: frozenset[int]) -> None:
+        self._inner = inner
+        self._dropped = dropped
+
+    def push(self, ids: Sequence[int]) -> str:
+        """See `Detokeniser`."""
+        if self._dropped.isdisjoint(ids):
+            return self._inner.push(ids)
+        return self._inner.push([token_id for token_id in ids if token_id not in self._dropped])
+
+    def finish(self) -> str:
+        """See `Detokeniser`."""
+        return self._inner.finish()

@@ -8,7 +8,10 @@ import msgspec
 
 from appliance.core.errors import EngineFailed, InvalidRequest
 from appliance.core.generation import GenerationRequest
-from appliance.core.requests import EngineRequest, ModelCard, Sampling, StopConditions
+from appliance.core.requests import EngineRequest, Guided, ModelCard, Sampling, StopConditions
+from appliance.preprocess.answer_parsing import AnswerParsing, choose_parsers, plan_parsing
+from appliance.preprocess.guided_calls import call_constraint
+from appliance.preprocess.history import prepare_history, thinking_args
 from appliance.preprocess.messages import open_arguments, plain_prompt, raw_prompt
 from appliance.preprocess.template import ChatTemplate
 from appliance.preprocess.tokenizer import TextTokenizer
@@ -49,12 +52,18 @@ class PromptBuilder:
         self._template = template
         self._tool_template = tool_template
         self._ask_worker = ask_worker
+        for_tools = tool_template or template
+        source = "" if for_tools is None else for_tools.source
+        self.parsers = choose_parsers(card.tool_call_parser, card.reasoning_parser, source, card.name)
+        """What the model's output goes through."""
 
     async def prepare(self, request: GenerationRequest) -> list[Prepared]:
         """One `Prepared` per prompt of the request.
 
-        Raises `InvalidRequest` when a prompt is empty, too long, or refused by the template. Cancelling loses nothing.
+        Raises `InvalidRequest` when a prompt is empty, too long, or refused by the template, and for a constraint on
+        the output that the engine cannot keep. Cancelling loses nothing.
         """
+        self._constraint(request)
         if self._card.io == "text":
             return self._prepare_text(request)
         if request.messages is not None:
@@ -69,6 +78,10 @@ class PromptBuilder:
         """
         choices = [prompt for prompt in prepared for _ in range(request.n)]
         return [self._engine_request(prompt, request, index) for index, prompt in enumerate(choices)]
+
+    def parsing(self, request: GenerationRequest, prepared: list[Prepared]) -> AnswerParsing | None:
+        """How the answers to a prepared request are parsed; None when all of the output is text."""
+        return plan_parsing(request, self.parsers, prepared[0].text)
 
     async def count(self, request: GenerationRequest) -> int | None:
         """Tokens of a chat prompt, however long; None when only the worker can tell.
@@ -116,9 +129,32 @@ class PromptBuilder:
         if request.use_raw_prompt:
             return raw_prompt(messages)
         template = self._tool_template if request.tools and self._tool_template else self._template
+        reasoning = self.parsers.reasoning
+        source = None if template is None else template.source
+        messages = prepare_history(messages, template_source=source, reasoning_parser=reasoning)
         if template is None:
             return plain_prompt(messages)
-        return template.render(messages, tools=request.tools, **_template_arguments(request.template_args))
+        thinking = request.thinking
+        if thinking is None and self._constraint(request) is not None:
+            thinking = False  # the output has no room for reasoning
+        arguments = {**thinking_args(reasoning, thinking), **request.template_args}
+        return template.render(messages, tools=request.tools, **_template_arguments(arguments))
+
+    def _constraint(self, request: GenerationRequest) -> Guided | None:
+        """What the output must look like. Raises `InvalidRequest` for two of that, or an engine that cannot do it."""
+        call = call_constraint(request.tools, request.tool_choice, parallel=request.parallel_tool_calls)
+        if call is not None and request.guided is not None:
+            raise InvalidRequest(
+                "output cannot be both a demanded tool call and of a given format", param="tool_choice"
+            )
+        wanted = call or request.guided
+        if wanted is not None and not self._card.guided and self._card.task == "generate":
+            what = "demand a tool call" if call else "constrain the output"
+            raise InvalidRequest(
+                f"cannot {what}: the engine {self._card.engine!r} of this model cannot follow a grammar",
+                param="tool_choice" if call else "response_format",
+            )
+        return wanted
 
     def _writes_no_begin(self, request: GenerationRequest) -> bool:
         """Templates write the begin token themselves; prompts that we made need it in front."""
@@ -199,7 +235,7 @@ class PromptBuilder:
                 stop_token_ids=() if request.ignore_eos else self._card.eos_token_ids,
                 ignore_eos=request.ignore_eos,
             ),
-            guided=request.guided,
+            guided=self._constraint(request),
             logprobs=request.logprobs,
             priority=request.priority,
         )

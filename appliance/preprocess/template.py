@@ -35,6 +35,7 @@ class ChatTemplate:
             raise ModelFileBad(f"the model's chat template is wrong in line {error.lineno}: {error.message}") from None
         except (TemplateError, RecursionError, SyntaxError) as error:
             raise ModelFileBad(f"the model's chat template cannot be compiled: {_first_line(error)}") from None
+        self.source = source
         self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
         self._shape = self._find_shape()
 

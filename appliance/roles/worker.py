@@ -12,6 +12,7 @@ from appliance.core.model_facts import EngineOptions
 from appliance.core.ports import BackgroundEngine, Engine
 from appliance.core.requests import ModelCard
 from appliance.core.settings import DrainSettings
+from appliance.preprocess.answer_parsing import check_parser_names
 from appliance.roles.engine_choice import choose_engine, model_facts
 from appliance.roles.launching import run_role
 from appliance.roles.model_names import default_served_name
@@ -70,6 +71,7 @@ class _Worker:
 
     async def _make_engine(self) -> Engine:
         options = self._options
+        check_parser_names(options.tool_call_parser, options.reasoning_parser)
         facts = await trio.to_thread.run_sync(model_facts, options.engine, options.model)
         return choose_engine(
             options.engine,

@@ -66,6 +66,7 @@ class LlamaCppEngine(CardFiles):
             context_length=plan.context,
             max_num_seqs=plan.slots,
             total_kv_blocks=plan.slots * plan.context // BLOCK_TOKENS,
+            guided=self._task == "generate",
         )
 
     async def generate(self, request: EngineRequest, sink: TokenSink) -> None:

@@ -93,12 +93,22 @@ def test_messages_as_templates_want_them() -> None:
     ]
 
 
-def test_tools_reach_the_template_unless_calls_are_forbidden() -> None:
+def test_tools_and_the_choice_among_them() -> None:
     function = {"name": "f", "description": "d", "parameters": {"type": "object", "properties": {"z": {}, "a": {}}}}
     tools = [{"type": "function", "function": function}]
     assert chat_request(tools=tools).tools == tools
     assert chat_request(functions=[function]).tools == tools
-    assert chat_request(tools=tools, tool_choice="none").tools is None
+    assert chat_request(tools=tools).tool_choice == "auto"
+    assert chat_request(tools=tools, tool_choice="none").tool_choice == "none"
+    assert chat_request(tools=tools, tool_choice="required").tool_choice == "required"
+    named = {"type": "function", "function": {"name": "f"}}
+    assert chat_request(tools=tools, tool_choice=named).tool_choice == "function:f"
+    assert chat_request(functions=[function], function_call={"name": "f"}).tool_choice == "function:f"
+    assert chat_request(functions=[function], function_call="none").tool_choice == "none"
+    assert chat_request(tools=tools).parallel_tool_calls
+    assert not chat_request(tools=tools, parallel_tool_calls=False).parallel_tool_calls
+    assert chat_request(reasoning_effort="none").thinking is False
+    assert chat_request(reasoning_effort="low").thinking is None
     assert chat_request(tools=[]).tools is None
 
 

@@ -115,6 +115,9 @@ REFUSED_IN_CHAT: list[tuple[dict[str, Any], str]] = [
     ({"tools": [{"type": "function", "function": {"name": ""}}]}, "tools[0].function.name"),
     ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0]"),
     ({"tools": [TOOL], "tool_choice": "sometimes"}, "tool_choice"),
+    ({"tool_choice": "required"}, "tool_choice"),
+    ({"function_call": {"name": "f"}}, "function_call"),
+    ({"functions": [TOOL["function"]], "function_call": "maybe"}, "function_call"),
     ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}}, "tool_choice"),
     ({"response_format": {"type": "xml"}}, "response_format.type"),
     ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
@@ -187,12 +190,6 @@ def test_refused_in_embeddings(members: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         decode_embedding(json.dumps({"model": "m", **members}).encode(), ID)
     assert caught.value.param == param
-
-
-@pytest.mark.parametrize("members", [{"tool_choice": "required", "tools": [TOOL]}, {"function_call": {"name": "f"}}])
-def test_forced_calls_are_not_offered_yet(members: dict[str, Any]) -> None:
-    with pytest.raises(NotImplementedHere):
-        chat_request(**members)
 
 
 def test_prompt_embeds_are_not_offered() -> None:

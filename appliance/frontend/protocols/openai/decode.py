@@ -11,7 +11,7 @@ from appliance.frontend.protocols.openai.completion_schema import CompletionBody
 from appliance.frontend.protocols.openai.embedding_schema import EmbeddingBody
 from appliance.frontend.protocols.openai.extensions import NO_NVEXT, GenerationFields, Nvext, StreamOptions
 from appliance.frontend.protocols.openai.guided import read_guided
-from appliance.frontend.protocols.openai.messages import template_messages, template_tools
+from appliance.frontend.protocols.openai.messages import template_messages, template_tools, tool_choice
 from appliance.frontend.protocols.openai.validate import check_chat, check_completion, check_embedding
 
 _CHAT = BodyReader(ChatBody)
@@ -30,6 +30,9 @@ def decode_chat(body: bytes, request_id: RequestId) -> GenerationRequest:
         endpoint="chat_completions",
         messages=template_messages(chat),
         tools=template_tools(chat),
+        tool_choice=tool_choice(chat),
+        parallel_tool_calls=chat.parallel_tool_calls is not False,
+        thinking=False if chat.reasoning_effort == "none" else None,
         template_args=_template_args(chat),
         max_tokens=max_tokens,
         stop=_stop_strings(chat.stop),

@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from appliance.core.errors import ApplianceError
 from appliance.core.generation import GenerationRequest
+from appliance.frontend.protocols.openai.dispatch import NO_DISPATCH, Dispatch, DispatchingFrames
 from appliance.frontend.protocols.openai.documents import (
     chat_document,
     completion_document,
@@ -73,13 +75,16 @@ class OpenAiFormat:
         return self._document(self._head, choices, usage, nvext)
 
 
-def chat_format(request: GenerationRequest) -> OpenAiFormat:
+def chat_format(request: GenerationRequest, *, dispatch: Dispatch = NO_DISPATCH) -> OpenAiFormat:
     """The format of an answer to `POST /v1/chat/completions`."""
+    frames: Callable[[bytes, int], ChoiceFrames] = ChatFrames
+    if dispatch.tools or dispatch.reasoning:
+        frames = partial(DispatchingFrames, dispatch=dispatch)
     return OpenAiFormat(
         request,
         id_prefix="chatcmpl-",
         object_names=("chat.completion", "chat.completion.chunk"),
-        frames=ChatFrames,
+        frames=frames,
         document=chat_document,
         constants=("service_tier", "system_fingerprint"),
     )

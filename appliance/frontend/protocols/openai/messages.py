@@ -13,6 +13,7 @@ from appliance.frontend.protocols.openai.chat_schema import (
     Message,
     Tool,
     ToolCall,
+    ToolChoice,
 )
 
 
@@ -22,17 +23,22 @@ def template_messages(body: ChatBody) -> list[dict[str, Any]]:
 
 
 def template_tools(body: ChatBody) -> list[dict[str, Any]] | None:
-    """The tools that the template should show: none when the caller forbids calls.
-
-    Raises `InvalidRequest` for a tool that is no function or has no name.
-    """
+    """All functions of a request. Raises `InvalidRequest` for a tool that is no function or has no name."""
     tools = body.tools
     if tools is None and body.functions is not None:
         tools = [Tool(function=function) for function in body.functions]
     if not tools:
         return None
-    shown = [_tool(tool.function, index) for index, tool in enumerate(tools)]
-    return None if body.tool_choice == "none" or body.function_call == "none" else shown
+    return [_tool(tool.function, index) for index, tool in enumerate(tools)]
+
+
+def tool_choice(body: ChatBody) -> str:
+    """The choice as `GenerationRequest.tool_choice` has it; the older `function_call` counts when it is alone."""
+    choice = body.function_call if body.tool_choice is None else body.tool_choice
+    if choice is None or isinstance(choice, str):
+        return choice or "auto"
+    function = choice.function if isinstance(choice, ToolChoice) else choice
+    return f"function:{function.name}" if function is not None else "auto"
 
 
 def _turn(message: Message, index: int) -> dict[str, Any]:

@@ -108,9 +108,16 @@ def _choice_is_known(body: ChatBody) -> bool:
     return choice in (None, "none", "auto", "required")
 
 
-def _calls_are_free(body: ChatBody) -> bool:
-    """Forcing a call needs the answer to be read back as a call, which needs a tool parser."""
-    return body.tool_choice in (None, "none", "auto") and not isinstance(body.function_call, ToolName)
+def _demands_what_is_there(body: ChatBody) -> bool:
+    return body.tool_choice != "required" or bool(body.tools or body.functions)
+
+
+def _call_is_known(body: ChatBody) -> bool:
+    """The older way to say what `tool_choice` says."""
+    call = body.function_call
+    if isinstance(call, ToolName):
+        return any(function.name == call.name for function in body.functions or ())
+    return call in (None, "none", "auto")
 
 
 def _inputs_not_empty(inputs: Any) -> bool:
@@ -143,7 +150,8 @@ CHAT_RULES: tuple[Rule[ChatBody], ...] = (
     *GENERATION_RULES,
     Rule("messages", lambda b: bool(b.messages), "messages must hold at least one message"),
     Rule("tool_choice", _choice_is_known, "tool_choice must be none, auto, required or name a function of tools"),
-    Rule("tool_choice", _calls_are_free, "this server cannot force a tool call yet", NotImplementedHere),
+    Rule("tool_choice", _demands_what_is_there, "tool_choice: required needs tools"),
+    Rule("function_call", _call_is_known, "function_call must be none, auto or name a function of functions"),
 )
 COMPLETION_RULES: tuple[Rule[CompletionBody], ...] = (
     Rule("prompt_embeds", lambda b: b.prompt_embeds is None, "prompt_embeds is not supported", NotImplementedHere),
