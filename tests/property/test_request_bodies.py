@@ -12,10 +12,30 @@ from hypothesis import strategies as st
 from appliance.core.errors import InvalidRequest, NotImplementedHere
 from appliance.core.generation import EmbeddingRequest, GenerationRequest
 from appliance.core.identity import RequestId
+from appliance.frontend.protocols.anthropic.decode import decode_count, decode_messages
 from appliance.frontend.protocols.openai.decode import decode_chat, decode_completion, decode_embedding
 
 Decode = Callable[[bytes, RequestId], GenerationRequest | EmbeddingRequest]
 
+ANTHROPIC: dict[str, Any] = {
+    "model": "m",
+    "system": [{"type": "text", "text": "s", "cache_control": {"type": "ephemeral"}}],
+    "messages": [
+        {"role": "user", "content": [{"type": "text", "text": "hié"}]},
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "t", "signature": ""},
+                {"type": "tool_use", "id": "1", "name": "f", "input": {"a": 1}},
+            ],
+        },
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": "r"}]},
+    ],
+    "tools": [{"name": "f", "input_schema": {"a": {}}}],
+    "tool_choice": {"type": "tool", "name": "f"},
+    "thinking": {"type": "enabled", "budget_tokens": 1024},
+    "output_config": {"format": {"type": "json_schema", "schema": {"a": [1e5]}}},
+}
 VALID: dict[Decode, dict[str, Any]] = {
     decode_chat: {
         "model": "m",
@@ -30,6 +50,8 @@ VALID: dict[Decode, dict[str, Any]] = {
         "nvext": {"annotations": ["x"], "agent_hints": {"priority": 1}},
     },
     decode_completion: {"model": "m", "prompt": ["a", "b"], "stop": ["x", 4], "guided_json": '{"a": 1}', "n": 2},
+    decode_messages: {**ANTHROPIC, "max_tokens": 5, "stop_sequences": ["x"], "metadata": {"user_id": "u"}},
+    decode_count: ANTHROPIC,
     decode_embedding: {"model": "m", "input": [[1, 2], [3]], "encoding_format": "base64"},
 }
 values = st.recursive(
