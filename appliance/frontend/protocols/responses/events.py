@@ -25,13 +25,18 @@ TEXT_EVENT = (
 )
 
 
+OPENING_EVENTS = 2
+"""Events in front of the first item. They are made after the first item's, when the stream starts, so they have
+numbers of their own."""
+
+
 class Numbering:
-    """Counts the events of one stream, from 0."""
+    """Counts the events of one stream."""
 
     __slots__ = ("_next",)
 
-    def __init__(self) -> None:
-        self._next = 0
+    def __init__(self, first: int) -> None:
+        self._next = first
 
     def take(self) -> int:
         """The number of the next event."""

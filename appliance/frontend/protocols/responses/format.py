@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from appliance.core.errors import ApplianceError
 from appliance.core.generation import GenerationRequest
 from appliance.frontend.protocols.responses.document import ResponseHead, encode, outcome_items
-from appliance.frontend.protocols.responses.events import ItemFrames, Numbering
+from appliance.frontend.protocols.responses.events import OPENING_EVENTS, ItemFrames, Numbering
 from appliance.frontend.streams.outcome import ChoiceOutcome, Members, Usage
 
 
@@ -14,7 +14,7 @@ class ResponsesFormat:
 
     def __init__(self, request: GenerationRequest) -> None:
         self._head = ResponseHead(request)
-        self._numbering = Numbering()
+        self._numbering = Numbering(OPENING_EVENTS)
         self._frames = ItemFrames(self._head, self._numbering)
 
     def frames(self, index: int) -> ItemFrames:
@@ -23,8 +23,8 @@ class ResponsesFormat:
 
     def opening(self, prompt_tokens: int) -> bytes:
         """The response, created and in progress."""
-        begun = self._head.response("in_progress")
-        return self._event("response.created", response=begun) + self._event("response.in_progress", response=begun)
+        begun, numbering = {"response": self._head.response("in_progress")}, Numbering(0)
+        return numbering.event("response.created", begun) + numbering.event("response.in_progress", begun)
 
     def ping(self) -> bytes:
         """A comment."""
