@@ -37,5 +37,5 @@ class Glm(Grammar):
 
     def _next(self, source: Source, has_arguments: bool) -> Steps[str]:
         if has_arguments:  # a model that stops here without the closing tag has said all
-            return (yield from source.one_of_or_end(self._inside))
+            return (yield from source.one_of_or_end(self._inside, self.closes))
         return (yield from source.one_of(self._inside))

@@ -19,12 +19,17 @@ class Harmony(Grammar):
     """
 
     starts = Markers("<|start|>", "<|channel|>")
-    _message = Markers("<|message|>")
+    _header_marks = Markers("<|message|>", "<|start|>", "<|channel|>")
     _ends = Markers("<|call|>", "<|end|>", "<|return|>")
 
     def block(self, source: Source, marker: str) -> Steps[None]:
         """See `Grammar`."""
-        header, _ = yield from source.take_until(self._message, HEADER_LIMIT)
+        header, mark = yield from source.take_until(self._header_marks, HEADER_LIMIT)
+        if (marker, mark) == ("<|start|>", "<|channel|>"):
+            rest, mark = yield from source.take_until(self._header_marks, HEADER_LIMIT)
+            header += " " + rest
+        if mark != "<|message|>":
+            raise Malformed
         recipient = _RECIPIENT.search(header)
         if recipient is None:
             raise Malformed

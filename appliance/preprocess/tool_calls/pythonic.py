@@ -37,7 +37,8 @@ class Pythonic(Grammar):
                 yield from self._call(source, may_be_unknown)
         yield from source.one_of(_CLOSE)
         source.commit()
-        yield from source.closing(self._ends)
+        if marker != "[":
+            yield from source.closing(self._ends)
 
     def _call(self, source: Source, may_be_unknown: bool) -> Steps[None]:
         yield from source.peek()

@@ -133,12 +133,19 @@ class Source:
         self._mark = self._at = mark
 
     def attempt(self, steps: Steps[T]) -> Steps[T | None]:
-        """What the steps return; None, and back at the last commit, when they do not fit or the text ends."""
+        """What the steps return; None, and back at the last commit, when they do not fit or the text ends.
+
+        What the end of a truncated answer cut in the middle of such steps is dropped with the block.
+        """
         try:
             return (yield from steps)
-        except (Malformed, Ended):
+        except Malformed:
             self.back()
-            return None
+        except Ended:
+            self.back()
+            if self.truncated and self._text[self._at :].strip():
+                raise
+        return None
 
     def closing(self, markers: Markers) -> Steps[None]:
         """Drops the closing markers that follow a commit, also repeated ones. A missing one is forgiven."""
@@ -148,6 +155,7 @@ class Source:
             closed = True
         if self.ended and not closed and self._begins(markers):
             self._at = len(self._text)
+            self.commit()
 
     def _begins(self, markers: Markers) -> bool:
         """Whether the text left over is blank or the beginning of a marker."""
@@ -177,12 +185,12 @@ class Source:
                 raise Malformed
             yield from self._more()
 
-    def one_of_or_end(self, markers: Markers) -> Steps[str]:
-        """As `one_of`, but an end that the model chose gives an empty string."""
+    def one_of_or_end(self, markers: Markers, closes: Markers) -> Steps[str]:
+        """As `one_of`, but an end that the model chose, perhaps within a closing marker, gives an empty string."""
         try:
             return (yield from self.one_of(markers))
         except Ended:
-            if self.truncated:
+            if self.truncated or not self._begins(closes):
                 raise
             self._at = len(self._text)
             return ""

@@ -118,17 +118,11 @@ class TagBlocks(Grammar):
         dialect = self._dialect
         name = (yield from self._header(source))["name"]
         arguments: dict[str, Any] = {}
-        while (yield from self._inside(source, bool(arguments))) == dialect.argument[0]:
+        while (yield from source.one_of(dialect.inside_call)) == dialect.argument[0]:
             header = yield from self._header(source)
             text, _ = yield from source.take_until(dialect.argument_close)
             arguments[header["name"]] = self._value(name, header, text)
         source.emit(self.calls.call(name, arguments))
-
-    def _inside(self, source: Source, has_arguments: bool) -> Steps[str]:
-        """The next tag of a call. The call's own closing tag may be missing where the call is evidently over."""
-        if has_arguments:
-            return (yield from source.one_of_or_end(self._dialect.inside_call))
-        return (yield from source.one_of(self._dialect.inside_call))
 
     def _header(self, source: Source) -> Steps[dict[str, str]]:
         text, _ = yield from source.take_until(_GREATER, HEADER_LIMIT)
