@@ -38,7 +38,8 @@ STEPS = st.lists(st.integers(1, 9), min_size=1, max_size=20)
 
 def pieces(text: str, steps: list[int]) -> list[str]:
     """The text in pieces whose lengths repeat `steps`."""
-    found, at = [], 0
+    found: list[str] = []
+    at = 0
     while at < len(text):
         found.append(text[at : at + steps[len(found) % len(steps)]])
         at += len(found[-1])

@@ -6,7 +6,8 @@ from typing import Any
 from appliance.preprocess.tool_calls.arguments import decode_json
 from appliance.preprocess.tool_calls.grammar import Grammar
 from appliance.preprocess.tool_calls.markers import Markers
-from appliance.preprocess.tool_calls.source import Source, Steps
+from appliance.preprocess.tool_calls.reading import Steps
+from appliance.preprocess.tool_calls.source import Source
 from appliance.preprocess.tool_calls.splitters import DEEPEST, Malformed
 
 _QUOTE = '<|"|>'

@@ -5,8 +5,9 @@ from typing import Any
 
 from appliance.preprocess.tool_calls.grammar import Grammar
 from appliance.preprocess.tool_calls.markers import Markers
+from appliance.preprocess.tool_calls.reading import HEADER_LIMIT, Steps
 from appliance.preprocess.tool_calls.schema import unescape
-from appliance.preprocess.tool_calls.source import HEADER_LIMIT, Source, Steps
+from appliance.preprocess.tool_calls.source import Source
 from appliance.preprocess.tool_calls.tag_blocks import trim_line_breaks
 
 _NAME = re.compile(r"[^\s<>{}\[\]()\"',:;]+")

@@ -6,7 +6,8 @@ from typing import Protocol
 from appliance.core.output import OutputPart
 from appliance.preprocess.tool_calls.calls import CallMaker
 from appliance.preprocess.tool_calls.markers import Markers
-from appliance.preprocess.tool_calls.source import Source, Steps
+from appliance.preprocess.tool_calls.reading import Steps
+from appliance.preprocess.tool_calls.source import Source
 
 
 class ToolCallParser(Protocol):

@@ -8,7 +8,8 @@ from typing import Any
 
 from appliance.preprocess.tool_calls.grammar import Grammar
 from appliance.preprocess.tool_calls.markers import Markers
-from appliance.preprocess.tool_calls.source import Source, Steps
+from appliance.preprocess.tool_calls.reading import Steps
+from appliance.preprocess.tool_calls.source import Source
 from appliance.preprocess.tool_calls.splitters import Malformed, PythonSplitter
 
 _JSON_NAMES = {"true": True, "false": False, "null": None}

@@ -8,8 +8,9 @@ from appliance.preprocess.tool_calls.arguments import decode_json
 from appliance.preprocess.tool_calls.calls import CallMaker
 from appliance.preprocess.tool_calls.grammar import Grammar
 from appliance.preprocess.tool_calls.markers import Markers
+from appliance.preprocess.tool_calls.reading import HEADER_LIMIT, Steps
 from appliance.preprocess.tool_calls.schema import unescape
-from appliance.preprocess.tool_calls.source import HEADER_LIMIT, Source, Steps
+from appliance.preprocess.tool_calls.source import Source
 from appliance.preprocess.tool_calls.splitters import Malformed
 
 _GREATER = Markers(">")

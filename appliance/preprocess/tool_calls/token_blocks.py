@@ -5,7 +5,8 @@ import re
 from appliance.preprocess.tool_calls.arguments import decode_object
 from appliance.preprocess.tool_calls.grammar import Grammar
 from appliance.preprocess.tool_calls.markers import Markers
-from appliance.preprocess.tool_calls.source import HEADER_LIMIT, Source, Steps
+from appliance.preprocess.tool_calls.reading import HEADER_LIMIT, Steps
+from appliance.preprocess.tool_calls.source import Source
 from appliance.preprocess.tool_calls.splitters import JsonSplitter, Malformed
 
 

@@ -98,7 +98,7 @@ def test_a_cut_call_is_whole_or_no_call(form: Format, truncated: bool) -> None:
 
 @every_format
 def test_a_cut_call_does_not_harm_the_ones_before_it(form: Format) -> None:
-    calls = [("f", {"days": 1}), ("get_weather", {"city": "Oslo", "days": 3})]
+    calls: list[Call] = [("f", {"days": 1}), ("get_weather", {"city": "Oslo", "days": 3})]
     block = form.write(calls)
     cut_inside = block.index("Oslo") + 2
     check(form, block[:cut_inside], as_seen(calls[0]), truncated=True)

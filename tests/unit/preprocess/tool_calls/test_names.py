@@ -25,7 +25,7 @@ def test_all_names_of_upstream_exist() -> None:
 
 @pytest.mark.parametrize("name", ["nope", "auto", ""])
 def test_an_unknown_name_is_told_the_known_ones(name: str) -> None:
-    with pytest.raises(UsageError, match="known are deepseek-v4, .*hermes"):
+    with pytest.raises(UsageError, match=r"known are deepseek-v4, .*hermes"):
         make_tool_parser(name, None)
     with pytest.raises(UsageError):
         needs_special_tokens(name)
