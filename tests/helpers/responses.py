@@ -1,4 +1,4 @@
-"""Answers of the Responses protocol in tests: decoded from a body, played as steps of an engine, read back as events."""
+"""Answers of the Responses protocol in tests: asked for by a body, played step by step, read back as events."""
 
 import json
 from dataclasses import replace

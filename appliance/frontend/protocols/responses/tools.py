@@ -19,7 +19,7 @@ class ToolPlan(NamedTuple):
     """What becomes of tools in the internal request."""
 
     shown: list[dict[str, Any]] | None
-    """For the template; None: there are none, or calls are forbidden."""
+    """Functions for the template, also when calls are forbidden; None: there are none."""
     choice: str
     """See `GenerationRequest.tool_choice`."""
 
@@ -30,7 +30,7 @@ def plan_tools(tools: Sequence[msgspec.Raw] | None, choice: str | ToolChoice | N
     wanted = _wanted(choice, functions)
     if wanted.choice not in ("auto", "none") and not wanted.shown:
         raise InvalidRequest(f"tool_choice {wanted.choice!r} needs a function in tools", param="tool_choice")
-    return wanted if wanted.shown and wanted.choice != "none" else ToolPlan(None, wanted.choice)
+    return wanted if wanted.shown else ToolPlan(None, wanted.choice)
 
 
 def _functions(tools: Sequence[msgspec.Raw]) -> dict[str, dict[str, Any]]:

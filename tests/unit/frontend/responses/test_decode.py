@@ -104,7 +104,7 @@ def test_text_format(form: dict[str, Any], guided: Guided | None) -> None:
         (None, [SHOWN_WEATHER, SHOWN_CLOCK], "auto"),
         ("auto", [SHOWN_WEATHER, SHOWN_CLOCK], "auto"),
         ("required", [SHOWN_WEATHER, SHOWN_CLOCK], "required"),
-        ("none", None, "none"),
+        ("none", [SHOWN_WEATHER, SHOWN_CLOCK], "none"),
         ({"type": "function", "name": "clock"}, [SHOWN_WEATHER, SHOWN_CLOCK], "function:clock"),
         (
             {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "clock"}]},

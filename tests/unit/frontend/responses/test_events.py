@@ -184,29 +184,32 @@ async def test_document_repeats_the_request() -> None:
 
 async def test_document_without_wishes_has_the_published_defaults() -> None:
     response = read_response(await play(responses_request(), "x"))
-    assert response.items() >= {
-        "object": "response",
-        "status": "completed",
-        "model": "m",
-        "error": None,
-        "incomplete_details": None,
-        "background": False,
-        "parallel_tool_calls": True,
-        "service_tier": "auto",
-        "temperature": 1.0,
-        "top_p": 1.0,
-        "text": {"format": {"type": "text"}},
-        "tool_choice": "auto",
-        "tools": [],
-        "top_logprobs": 0,
-        "truncation": "disabled",
-        "presence_penalty": 0.0,
-        "frequency_penalty": 0.0,
-        "store": False,
-        "metadata": {},
-        "instructions": None,
-        "previous_response_id": None,
-    }.items()
+    assert (
+        response.items()
+        >= {
+            "object": "response",
+            "status": "completed",
+            "model": "m",
+            "error": None,
+            "incomplete_details": None,
+            "background": False,
+            "parallel_tool_calls": True,
+            "service_tier": "auto",
+            "temperature": 1.0,
+            "top_p": 1.0,
+            "text": {"format": {"type": "text"}},
+            "tool_choice": "auto",
+            "tools": [],
+            "top_logprobs": 0,
+            "truncation": "disabled",
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
+            "store": False,
+            "metadata": {},
+            "instructions": None,
+            "previous_response_id": None,
+        }.items()
+    )
     assert response["completed_at"] >= response["created_at"]
     assert response["usage"] == {
         "input_tokens": 7,
