@@ -1,9 +1,9 @@
 """Toy text tools: a token is a byte, and stop strings are found the slow and obvious way."""
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from appliance.frontend.streams.seams import TextTools
+from appliance.frontend.streams.seams import OutputParser, TextTools
 
 
 class ByteDetokeniser:
@@ -44,10 +44,11 @@ class NaiveStops:
         return held
 
 
-def byte_tools(stops: Sequence[str] = ()) -> TextTools:
+def byte_tools(stops: Sequence[str] = (), parser: Callable[[], OutputParser | None] = lambda: None) -> TextTools:
     """Tools for token ids that are bytes."""
     return TextTools(
         detokeniser=ByteDetokeniser,
         matcher=lambda: NaiveStops(stops) if stops else None,
+        parser=parser,
         token_bytes=lambda token_id: bytes([token_id]),
     )

@@ -2,15 +2,18 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from appliance.core.errors import WorkerLost
 from appliance.core.generation import GenerationRequest
+from appliance.frontend.protocols.openai.dispatch import NO_DISPATCH, Dispatch
+from appliance.frontend.protocols.openai.formats import chat_format
 from appliance.frontend.protocols.openai.sse import preamble
 from appliance.frontend.streams.answer import Answer
 from tests.fakes.client import RecordingClient
-from tests.helpers.answers import chat_request, chunk, completion_request, feed, make_answer
+from tests.helpers.answers import chat_request, chunk, completion_request, feed, hermes, make_answer
 
 FOLDER = Path(__file__).parent / "streams"
 ALL_USAGE = {"include_usage": True, "continuous_usage_stats": True}
@@ -52,6 +55,39 @@ async def test_transcript(name: str, regenerate: bool) -> None:
     play(answer, request.logprobs is not None)
     await answer.wait()
     transcript = re.sub(rb'"created":\d+', b'"created":1700000000', client.body).decode()
+    check(name, transcript, regenerate)
+
+
+PARSED: dict[str, dict[str, Any]] = {
+    "tools_stream": {"stream": True, "stream_options": {"include_usage": True}},
+    "tools_unary": {},
+    "tools_logprobs": {"stream": True, "logprobs": True},
+}
+SAID = (
+    "<think>Two cities.",
+    " Ask twice.</think>\n\nLooking",
+    " <tool_call>\n",
+    '{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call><tool_call>{"name":"weather",',
+    '"arguments":{"city":"Oslo"}}</tool_call>',
+    " done",
+)
+
+
+@pytest.mark.parametrize("name", [*PARSED, "tools_dispatch"])
+async def test_transcript_of_reasoning_two_calls_and_text(name: str, regenerate: bool) -> None:
+    function = {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}
+    request = chat_request(tools=[{"type": "function", "function": function}], **PARSED.get(name, {"stream": True}))
+    client, dispatch = RecordingClient(), Dispatch(tools=True, reasoning=True)
+    make = chat_format(request, dispatch=dispatch if name == "tools_dispatch" else NO_DISPATCH)
+    answer = make_answer(request, client, parser=lambda: hermes(request), format=make)
+    for text in SAID:
+        feed(answer, chunk(text, logprobs=request.logprobs is not None))
+    feed(answer, chunk("", "stop"))
+    await answer.wait()
+    check(name, re.sub(rb'"created":\d+', b'"created":1700000000', client.body).decode(), regenerate)
+
+
+def check(name: str, transcript: str, regenerate: bool) -> None:
     path = FOLDER / f"{name}.txt"
     if regenerate:
         path.write_text(transcript)

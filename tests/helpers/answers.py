@@ -1,6 +1,8 @@
 """Answers of tests: made from a request body, fed with text, read back as events."""
 
+import itertools
 import json
+from collections.abc import Callable
 from typing import Any
 
 from appliance.core.generation import GenerationRequest
@@ -8,7 +10,11 @@ from appliance.core.identity import RequestId
 from appliance.core.requests import EngineUsage, FinishReason, TokenChunk, TokenLogprob
 from appliance.frontend.protocols.openai.decode import decode_chat, decode_completion
 from appliance.frontend.protocols.openai.formats import chat_format, completion_format
+from appliance.frontend.streams import seams
 from appliance.frontend.streams.answer import Answer, PromptFacts
+from appliance.preprocess.output_parser import OutputParser
+from appliance.preprocess.reasoning import make_reasoning_parser
+from appliance.preprocess.tool_calls.names import make_tool_parser
 from tests.fakes.client import RecordingClient
 from tests.fakes.text import byte_tools
 
@@ -26,14 +32,29 @@ def completion_request(**members: Any) -> GenerationRequest:
     return decode_completion(json.dumps({"model": "m", "prompt": "hi", **members}).encode(), ID)
 
 
-def make_answer(request: GenerationRequest, client: RecordingClient, preamble: bytes = b"") -> Answer:
+def make_answer(
+    request: GenerationRequest,
+    client: RecordingClient,
+    preamble: bytes = b"",
+    *,
+    parser: Callable[[], seams.OutputParser | None] = lambda: None,
+    format: seams.AnswerFormat | None = None,
+) -> Answer:
     """An answer whose tokens are bytes; each prompt counts 7 tokens."""
     make_format = chat_format if request.endpoint == "chat_completions" else completion_format
     prompts = [
         PromptFacts(7, prompt if request.echo and isinstance(prompt, str) else "")
         for prompt in (request.prompts or [""])
     ]
-    return Answer(request, client, make_format(request), byte_tools(request.stop), prompts, preamble=preamble)
+    tools = byte_tools(request.stop, parser)
+    return Answer(request, client, format or make_format(request), tools, prompts, preamble=preamble)
+
+
+def hermes(request: GenerationRequest) -> OutputParser:
+    """The parser of a model that thinks between `<think>` marks; ids of its calls count from 0."""
+    ids = (f"call-{number}" for number in itertools.count())
+    tools = make_tool_parser("hermes", request.tools, new_id=lambda: next(ids)) if request.tools else None
+    return OutputParser(make_reasoning_parser("qwen3"), tools)
 
 
 def chunk(text: str = "", finish: FinishReason | None = None, *, logprobs: bool = False) -> TokenChunk:
