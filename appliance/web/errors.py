@@ -4,7 +4,7 @@ import math
 
 import msgspec
 
-from appliance.core.errors import ApplianceError
+from appliance.core.errors import ApplianceError, UnsupportedMediaType
 
 Rendered = tuple[int, bytes, list[tuple[str, str]]]
 """Status, JSON body, extra headers."""
@@ -42,6 +42,12 @@ class ExpectationFailed(ApplianceError):
     code, status, kind = "expectation_failed", 417, "invalid_request_error"
 
 
+class UnsupportedEncoding(UnsupportedMediaType):
+    """A body that is packed in a way that we cannot unpack."""
+
+    code = "unsupported_encoding"
+
+
 class ClientStalled(ApplianceError):
     """The client took no byte for too long, is too far behind, or has gone; its connection is being closed."""
 
@@ -55,6 +61,8 @@ def render_error(error: ApplianceError, path: str) -> Rendered:
         headers.append(("retry-after", str(max(1, math.ceil(error.retry_after_s)))))
     if error.status == 401:
         headers.append(("www-authenticate", "Bearer"))
+    if isinstance(error, UnsupportedEncoding):
+        headers.append(("accept-encoding", "gzip, deflate, zstd"))
     return error.status, msgspec.json.encode(error_body(error, path)), headers
 
 

@@ -19,6 +19,7 @@ from appliance.web.errors import NEUTRAL, ClientStalled, Rendered, find_applianc
 from appliance.web.exchange import Exchange, Handler
 from appliance.web.limits import HttpLimits
 from appliance.web.tls import TlsCodec
+from appliance.web.unpacking import BodyUnpacker
 from appliance.web.watcher import SocketWatcher
 
 _LOG = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ class Listener:
         self._guard = guard
         self._on_error = on_error
         self._on_done = on_done
+        self._unpacker = BodyUnpacker(int(settings.body_limit_mb * 1e6))
         self._connections: set[Connection] = set()
         self._room = min(self.limits.connections, _descriptor_limit() - _SPARE_DESCRIPTORS)
         self._accepting = trio.CancelScope()
@@ -118,7 +120,10 @@ class Listener:
         request = exchange.request
         try:
             if self._guard(exchange):
-                await (self._route(request.method, request.path) or self._fallback)(exchange)
+                handler = self._route(request.method, request.path) or self._fallback
+                if b"content-encoding" in request.headers:
+                    await self._unpacker.unpack(request)
+                await handler(exchange)
             if not exchange.finished:
                 raise InternalError("the handler returned before its answer was complete")
         except Exception as error:
