@@ -23,7 +23,7 @@ class Ended(Exception):
 
 
 class Reader:
-    """Reads the text piece by piece, and can go back to a mark. Each character is kept only as long as it may matter."""
+    """Reads the text piece by piece, and can go back to a mark. What cannot matter any more is not kept."""
 
     __slots__ = ("_at", "_mark", "_older", "_text", "ended", "truncated")
 
