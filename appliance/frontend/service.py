@@ -75,7 +75,13 @@ class GenerationService:
         request = decode_count(exchange.request.body, new_id(), strip_preamble=strip_preamble)
         self._catalog.record(request.model)
         served = self._catalog.served(request.model)
-        count = None if served is None else await served.prompts.count(request)
+        count = None
+        try:
+            if served is not None:
+                count = await served.prompts.count(request)
+        except ApplianceError as error:  # some models are tokenized by a worker, and it may have just gone
+            if not error.retryable:
+                raise
         exchange.respond(200, count_document(estimate_tokens(request) if count is None else count))
 
     async def embedding(self, exchange: Exchange) -> None:

@@ -4,12 +4,14 @@ import json
 from typing import Any
 
 import pytest
+import trio.testing
 
 from appliance.core.errors import EngineFailed, Overloaded, WorkerLost
 from appliance.core.output import OutputPart, ReasoningPart, TextPart, ToolCallPart
 from appliance.frontend.protocols.anthropic.count_tokens import count_document, estimate_tokens
 from appliance.frontend.protocols.anthropic.decode import decode_messages
-from appliance.frontend.protocols.anthropic.formats import MessagesFormat
+from appliance.frontend.protocols.anthropic.formats import MessagesFormat, usage_object
+from appliance.frontend.streams.answer import PING_S
 from appliance.frontend.streams.outcome import ChoiceOutcome, Finish, Usage
 from tests.fakes.client import RecordingClient
 from tests.helpers.answers import ID, SAY_HI, chunk, feed
@@ -74,6 +76,11 @@ def test_stop_reasons(finish: Finish, stop_string: str | None, reason: str, sequ
     assert streamed == shown
 
 
+def test_cached_tokens_of_an_uncounted_prompt() -> None:
+    shown = usage_object(Usage(prompt_tokens=0, completion_tokens=1, cached_tokens=8))
+    assert (shown["input_tokens"], shown["cache_read_input_tokens"]) == (0, 8)
+
+
 def test_opening_tells_the_size_of_the_prompt() -> None:
     (start,) = read_named_events(MessagesFormat(message_request()).opening(12))
     message = start["message"]
@@ -101,6 +108,18 @@ async def test_broken_stream_ends_with_its_error() -> None:
     await answer.wait()
     kinds = [value["type"] for value in read_named_events(client.body)]
     assert kinds == ["message_start", "content_block_start", "content_block_delta", "error"]
+
+
+async def test_long_silence_is_broken_with_pings_behind_the_opening(autojump_clock: trio.testing.MockClock) -> None:
+    client = RecordingClient()
+    answer = make_message_answer(message_request(stream=True), client)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answer.wait)
+        await trio.sleep(2.5 * PING_S)
+        feed(answer, chunk("Hi"), chunk("", "stop"))
+    events = read_named_events(client.body)
+    assert [value["type"] for value in events[:4]] == ["message_start", "ping", "ping", "content_block_start"]
+    assert put_together(events)["content"] == [{"type": "text", "text": "Hi"}]
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -65,9 +65,12 @@ class MessagesFormat:
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:
-    """`usage` in Anthropic's shape: cached tokens are not among the input tokens but beside them."""
+    """`usage` in Anthropic's shape: cached tokens are not among the input tokens but beside them.
+
+    Prompts that only the worker tokenizes count nothing here, though the worker may tell how much of them was cached.
+    """
     return {
-        "input_tokens": usage.prompt_tokens - usage.cached_tokens,
+        "input_tokens": max(0, usage.prompt_tokens - usage.cached_tokens),
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": usage.cached_tokens,
         "output_tokens": usage.completion_tokens,
