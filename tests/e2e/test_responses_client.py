@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import openai
@@ -190,3 +191,22 @@ def test_wrong_requests_raise_the_matching_exception(client: openai.OpenAI, demo
     assert (stored.value.status_code, stored.value.param) == (501, "previous_response_id")
     with pytest.raises(openai.BadRequestError, match="context"):
         client.responses.create(model=model, input="word " * 20_000)
+
+
+def test_a_fault_in_the_middle_is_an_error_and_a_failed_response(binary: str | None, tmp_path: Path) -> None:
+    args = ("--engine", "mocker", "--engine-arg", "fail_after=3", "--migration-limit", "0", "m")
+    with (
+        appliance(binary, tmp_path / "state", *args) as one,
+        openai.OpenAI(base_url=one.url + "/v1", api_key="none", max_retries=0, timeout=60) as client,
+    ):
+        events = list(client.responses.create(model="m", input="x", stream=True))
+        error, last = events[-2:]
+        assert error.type == "error"
+        assert last.type == "response.failed"
+        assert last.response.status == "failed"
+        assert last.response.error is not None
+        assert last.response.error.code == "server_error"
+        text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+        assert last.response.output_text == text != ""
+        with pytest.raises(openai.InternalServerError):
+            client.responses.create(model="m", input="x")

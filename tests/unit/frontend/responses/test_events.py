@@ -3,8 +3,14 @@
 from typing import Any
 
 import pytest
+import trio
+from trio.testing import MockClock
 
-from appliance.core.errors import InternalError, InvalidRequest, Overloaded
+from appliance.core.errors import InternalError, InvalidRequest, Overloaded, WorkerTimeout
+from appliance.frontend.protocols.responses.format import ResponsesFormat
+from appliance.frontend.streams.answer import PING_S, Answer, PromptFacts
+from tests.fakes.client import RecordingClient
+from tests.fakes.text import byte_tools
 from tests.helpers.answers import ID
 from tests.helpers.responses import Event, play, read_events, read_response, responses_request
 
@@ -223,3 +229,15 @@ async def test_document_without_wishes_has_the_published_defaults() -> None:
 async def test_reasoning_tokens_are_counted() -> None:
     response = read_response(await play(responses_request(), "?why", "x"))
     assert response["usage"]["output_tokens_details"]["reasoning_tokens"] == len("?why")
+
+
+async def test_a_stream_that_only_pinged_can_fail(autojump_clock: MockClock) -> None:
+    request, client = responses_request(stream=True), RecordingClient()
+    answer = Answer(request, client, ResponsesFormat(request), byte_tools(), [PromptFacts(7)])
+    with trio.move_on_after(PING_S * 1.5):
+        await answer.wait()
+    assert answer.fail(WorkerTimeout("no token came"), final=True)
+    assert client.body.count(b": ping\n\n") == 1
+    events = read_events(client.body.replace(b": ping\n\n", b""))
+    assert names(events) == [*HEAD, "error", "response.failed"]
+    assert events[-1]["response"]["output"] == []
