@@ -19,10 +19,10 @@ from appliance.frontend.protocols.responses.document import (
 )
 from appliance.frontend.streams.outcome import Finish, Members, TokenDetail, Usage
 
-TEXT_EVENT = (
-    b"event: response.output_text.delta\n"
-    b'data: {"type":"response.output_text.delta","sequence_number":%d,%b,"delta":%b,"logprobs":%b}\n\n'
+TEXT_START = (
+    b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","logprobs":%b,"sequence_number":'
 )
+PLAIN_TEXT_START = TEXT_START % b"[]"
 
 
 OPENING_EVENTS = 2
@@ -70,9 +70,10 @@ class ItemFrames:
 
     def text(self, text: str) -> bytes:
         """See `ChoiceFrames`."""
-        opened = b"" if self._open is TextPart else self._open_text()
+        if self._open is not TextPart:
+            return self._open_text() + self.text(text)
         self._texts.append(text)
-        return opened + TEXT_EVENT % (self._numbering.take(), self._text_place, encode(text), b"[]")
+        return PLAIN_TEXT_START + b"%d" % self._numbering.take() + self._text_place + encode(text) + b"}\n\n"
 
     def part(self, part: ReasoningPart | ToolCallPart) -> bytes:
         """See `ChoiceFrames`."""
@@ -100,8 +101,8 @@ class ItemFrames:
         opened = b"" if self._open is TextPart else self._open_text()
         self._texts.append(text)
         self._details += details or ()
-        logprobs = encode(logprob_list(details or ()))
-        return opened + TEXT_EVENT % (self._numbering.take(), self._text_place, encode(text), logprobs)
+        start = opened + TEXT_START % encode(logprob_list(details or ()))
+        return start + b"%d" % self._numbering.take() + self._text_place + encode(text) + b"}\n\n"
 
     def end_output(self, status: str) -> bytes:
         """Close the last item; an answer without any gets a message without text, because clients look for one."""
@@ -118,8 +119,7 @@ class ItemFrames:
 
     def _open_text(self) -> bytes:
         ended = self._begin(TextPart)
-        place = {**self._place, "content_index": 0}
-        self._text_place = encode(place)[1:-1]
+        self._text_place = b',%b,"delta":' % encode(self._place | {"content_index": 0})[1:-1]
         self._details = []
         item = message_item(self._id, "in_progress", [])
         added = self._numbering.event("response.output_item.added", self._item_members(item))
