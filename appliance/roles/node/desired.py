@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -31,8 +31,16 @@ class DesiredState:
     port, as many as the graph that wants most of them, and a graph's front-end component is as ready as those are.
     """
 
-    def __init__(self, store: SqliteStateStore, supervisor: Supervisor, frontends: int) -> None:
-        self._store, self._supervisor, self._frontends = store, supervisor, frontends
+    def __init__(
+        self,
+        store: SqliteStateStore,
+        supervisor: Supervisor,
+        least_front_ends: int,
+        on_front_ends: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """`on_front_ends` hears how many front ends are wanted, before any is started or stopped for it."""
+        self._store, self._supervisor = store, supervisor
+        self._least_front_ends, self._on_front_ends = least_front_ends, on_front_ends
         self.graphs: dict[str, StoredObject] = {}
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -78,7 +86,9 @@ class DesiredState:
         wanted = [one for graph in self.graphs.values() for one in self.wanted_of(graph)]
         workers = [one for one in wanted if one.type != "frontend"]
         most = max((one.index + 1 for one in wanted if one.type == "frontend"), default=0)
-        self._supervisor.set_wanted([*self._front_ends(max(most, self._frontends)), *workers])
+        front_ends = self._front_ends(max(most, self._least_front_ends))
+        self._on_front_ends(len(front_ends))
+        self._supervisor.set_wanted([*front_ends, *workers])
 
     def _front_ends(self, count: int) -> list[ComponentInstance]:
         return [

@@ -85,7 +85,7 @@ class _Running:
         """Start everything, announce it, and wait for the end."""
         async with GuardClient(own_command("guard"), self._launcher.guard_environment()) as guard:
             self._supervisor = Supervisor(self._surroundings(guard), logs_dir=self._options.paths.logs)
-            desired = DesiredState(self._store, self._supervisor, self._settings.http.frontend_processes)
+            desired = DesiredState(self._store, self._supervisor, self._least_front_ends(), self._sockets.keep)
             self._board = Board(self._settings, desired, self._supervisor)
             self._reports.attach(self._supervisor, self._board)
             async with trio.open_nursery() as services:
@@ -153,6 +153,10 @@ class _Running:
             async with self._store.watch(KEY_KIND) as changes:
                 async for _ in changes:
                     self._board.set_keys([*self._file_keys, *await keys.records()])
+
+    def _least_front_ends(self) -> int:
+        """The setting is in the graph that was made for given models, where `scale` can change it; else it holds."""
+        return 1 if self._options.models else self._settings.http.frontend_processes
 
     def _surroundings(self, guard: GuardClient) -> Surroundings:
         return Surroundings(

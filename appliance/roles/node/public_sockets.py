@@ -1,6 +1,7 @@
 """The listening sockets of the public port: one per front-end process, all on the same port, held by the supervisor.
 
 A front end that dies leaves its socket here, so that connections wait for its successor instead of being refused.
+One that is no longer wanted must not: the kernel would go on to give it a share of the connections.
 """
 
 import socket
@@ -24,6 +25,11 @@ class PublicSockets:
         while len(self._sets) <= index:
             self._sets.append(share(self._sets[0]))
         return tuple(one.fileno() for one in self._sets[index])
+
+    def keep(self, count: int) -> None:
+        """Let go of the sockets beyond the first `count` front ends (at least one); those that leave hold their own."""
+        while len(self._sets) > max(count, 1):
+            close_all(self._sets.pop())
 
     def close(self) -> None:
         """Give the port back; children keep what they inherited."""
