@@ -46,9 +46,13 @@ class OutputParser:
 
     def push(self, text: str) -> list[OutputPart]:
         """The parts that the new text makes certain; neighbours of one kind are one."""
-        if self._reasoning is not None:
-            return joined(self._find_calls([*self._reasoning.push(text)]))
-        return joined(self._find_calls([TextPart(text)] if text else []))
+        if not text:
+            return []
+        parts: list[OutputPart] = [TextPart(text)] if self._reasoning is None else [*self._reasoning.push(text)]
+        if self._tools is not None:
+            only = parts[0] if len(parts) == 1 else None  # nearly always, so it takes the short way
+            parts = self._tools.push(only.text) if isinstance(only, TextPart) else self._find_calls(parts)
+        return parts if len(parts) < 2 else joined(parts)
 
     def finish(self, *, truncated: bool) -> list[OutputPart]:
         """What was held back; `truncated` when the output was cut by a limit. Nothing may be pushed after it."""

@@ -16,6 +16,7 @@ from appliance.frontend.streams.answer import Answer, PromptFacts
 from appliance.frontend.streams.seams import TextTools
 from tests.fakes.client import NullClient
 from tests.fakes.text import ByteDetokeniser, NaiveStops
+from tests.helpers.answers import hermes
 
 TOKENS = 100_000
 WORDS = " ".join(["word"] * 100)
@@ -66,10 +67,13 @@ def best(measure: Callable[[], float]) -> float:
 
 def main() -> None:
     streamed, unary = request(stream=True), request()
+    with_tools = request(stream=True, tools=[{"type": "function", "function": {"name": "f"}}])
     table = TextTools(detokeniser=TableDetokeniser)
     stops = TextTools(detokeniser=TableDetokeniser, matcher=lambda: NaiveStops(["never seen"]))
     toy = TextTools(detokeniser=ByteDetokeniser)
+    parsed = TextTools(detokeniser=TableDetokeniser, parser=lambda: hermes(with_tools))
     print(f"streamed token, table detokeniser   {best(lambda: token_ns(streamed, table)):8.0f} ns")
+    print(f"streamed token, two parsers         {best(lambda: token_ns(with_tools, parsed)):8.0f} ns")
     print(f"streamed token, naive stop matcher  {best(lambda: token_ns(streamed, stops)):8.0f} ns")
     print(f"streamed token, byte detokeniser    {best(lambda: token_ns(streamed, toy)):8.0f} ns")
     print(f"unstreamed token, table detokeniser {best(lambda: token_ns(unary, table)):8.0f} ns")
