@@ -21,7 +21,7 @@ READS_ENVIRONMENT = {"core/config.py"}
 STARTS_PROCESSES = {"supervision/process.py", "supervision/guard_client.py", "cli/temporary.py"}
 """`guard_client` handles the pipes of what `process` starts; `temporary` runs before there is a supervisor."""
 
-HEAVY = ("trio", "quart", "hypercorn", "tokenizers", "xllamacpp", "sqlite_utils", "jinja2", "yaml", "msgspec")
+HEAVY = ("trio", "quart", "hypercorn", "rich", "tokenizers", "xllamacpp", "sqlite_utils", "jinja2", "yaml", "msgspec")
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 PublicNode = FunctionNode | ast.ClassDef
