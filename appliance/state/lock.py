@@ -25,6 +25,8 @@ def hold_lock(path: Path) -> Iterator[None]:
             yield
         finally:
             os.ftruncate(descriptor, 0)  # the file stays: removing it would race with the next owner's open
+            # Closing is not enough: a child between fork and exec shares the open file, and the lock with it.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         os.close(descriptor)
 
