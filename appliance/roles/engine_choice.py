@@ -9,8 +9,7 @@ from appliance.core.ports import Engine
 from appliance.core.requests import Sampling
 from appliance.models.demo import DEMO_NAME, demo_model_path
 from appliance.models.facts import describe_model
-
-ENGINES = ("auto", "llamacpp", "mocker")
+from appliance.roles.options import ENGINES
 
 
 def model_facts(engine: str, model: str) -> ModelFacts:

@@ -1,10 +1,6 @@
 """The environment that a child process is given. Pure: the caller passes its own environment in."""
 
-import os
 from collections.abc import Mapping
-
-PARENT_VARIABLE = "_APPLIANCE_PARENT_PID"
-"""Pid of the process that started us; a child passes it to `die_with_parent`."""
 
 UNPACK_PREFIXES = ("_PYI_", "_MEIPASS")  # how the one-file bootloader tells its child where it has unpacked itself
 SERVICE_VARIABLES = frozenset(
@@ -35,8 +31,6 @@ def child_environment(
         _restore_library_path(env, frozen=frozen)
         for name in ("PYTHONHOME", "PYTHONPATH"):
             env.pop(name, None)
-    else:
-        env[PARENT_VARIABLE] = str(os.getpid())
     return env | dict(extra)
 
 

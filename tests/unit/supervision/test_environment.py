@@ -1,8 +1,6 @@
 """What a child's environment holds."""
 
-import os
-
-from appliance.supervision.environment import PARENT_VARIABLE, child_environment
+from appliance.supervision.environment import child_environment
 
 BASE = {
     "PATH": "/bin",
@@ -18,7 +16,7 @@ BASE = {
 
 def test_own_child_of_a_one_file_build_shares_the_unpacked_folder() -> None:
     env = child_environment(BASE, {"EXTRA": "1"}, frozen=True, foreign=False)
-    assert env == {**BASE, "EXTRA": "1", PARENT_VARIABLE: str(os.getpid())}
+    assert env == {**BASE, "EXTRA": "1"}
 
 
 def test_own_child_from_source_sees_no_foreign_unpacking() -> None:
