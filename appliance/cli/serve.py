@@ -31,6 +31,7 @@ SETTINGS = {
     "--hold-s": "requests.hold_s",
     "--migration-limit": "requests.migration_limit",
     "--exclude-tools-when-tool-choice-none": "requests.exclude_tools_when_tool_choice_none",
+    "--request-template": "requests.template_file",
     "--log-format": "log.format",
     "--log-level": "log.level",
 }

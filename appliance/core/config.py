@@ -168,8 +168,17 @@ def _build(values: Mapping[str, Any]) -> Settings:
 
 
 def _check_together(settings: Settings) -> None:
+    _check_paths_differ(settings)
     if (settings.http.tls_cert_path is None) != (settings.http.tls_key_path is None):
         raise UsageError("http.tls_cert_path and http.tls_key_path must be set together", param="http.tls_cert_path")
+
+
+def _check_paths_differ(settings: Settings) -> None:
+    seen: dict[str, str] = {}
+    for name, path in vars(settings.paths).items():
+        if path in seen:
+            raise UsageError(f"paths.{seen[path]} and paths.{name} cannot both be {path}", param=f"paths.{name}")
+        seen[path] = name
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> list[str]:

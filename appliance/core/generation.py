@@ -10,6 +10,18 @@ from appliance.core.requests import Guided, Sampling
 PublicEndpoint = Literal["chat_completions", "completions", "embeddings", "responses", "anthropic_messages"]
 
 
+class Pins(msgspec.Struct, frozen=True, kw_only=True):
+    """Workers that the client chose, by the numbers that `/health` shows. None leaves the choice to the router."""
+
+    worker: int | None = None
+    prefill: int | None = None
+    dp_rank: int | None = None
+    """A rank that the worker does not have is the router's choice too."""
+
+
+NO_PINS = Pins()
+
+
 class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One validated client request. Exactly one of `messages` and `prompts` is set."""
 
@@ -55,6 +67,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     annotations: tuple[str, ...] = ()
     extra_fields: tuple[str, ...] = ()
+    pins: Pins = NO_PINS
     user: str | None = None
     repeated: dict[str, Any] = {}
     """Responses: members of the body that the answer says again."""
@@ -69,3 +82,4 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
     base64: bool = False
     """`encoding_format: base64`: vectors as base64 of little-endian float32."""
     dimensions: int | None = None
+    pins: Pins = NO_PINS

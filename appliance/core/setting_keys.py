@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import math
+import re
 import types
 from collections.abc import Iterable, Sequence
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -20,6 +21,15 @@ UPSTREAM = {
     "http.strip_anthropic_preamble": "DYN_STRIP_ANTHROPIC_PREAMBLE",
     "http.enable_streaming_tool_dispatch": "DYN_ENABLE_STREAMING_TOOL_DISPATCH",
     "http.enable_streaming_reasoning_dispatch": "DYN_ENABLE_STREAMING_REASONING_DISPATCH",
+    "paths.chat": "DYN_HTTP_SVC_CHAT_PATH",
+    "paths.completions": "DYN_HTTP_SVC_CMP_PATH",
+    "paths.embeddings": "DYN_HTTP_SVC_EMB_PATH",
+    "paths.responses": "DYN_HTTP_SVC_RESPONSES_PATH",
+    "paths.models": "DYN_HTTP_SVC_MODELS_PATH",
+    "paths.messages": "DYN_HTTP_SVC_ANTHROPIC_PATH",
+    "paths.health": "DYN_HTTP_SVC_HEALTH_PATH",
+    "paths.live": "DYN_HTTP_SVC_LIVE_PATH",
+    "paths.metrics": "DYN_HTTP_SVC_METRICS_PATH",
     "drain.request_s": "DYN_HTTP_GRACEFUL_SHUTDOWN_TIMEOUT_SECS",
     "requests.migration_limit": "DYN_MIGRATION_LIMIT",
     "router.mode": "DYN_ROUTER_MODE",
@@ -40,6 +50,8 @@ RANGES = {
     "supervision.backoff_factor": (1, 100),
     "supervision.backoff_jitter": (0, 1),
 }
+PATTERNS = {"paths": (re.compile(r"(/[A-Za-z0-9._~-]+)+"), "must be a path such as /v1/name")}
+"""What texts of a whole group must look like, and how to say so."""
 NOT_NEGATIVE = (0, math.inf)  # times, counts and sizes: what holds for every other number
 
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -123,6 +135,9 @@ def check_value(key: SettingKey, value: Any, origin: str) -> Any:
         raise _unusable(key, value, origin, "must not be empty")
     if key.choices and value not in key.choices:
         raise _unusable(key, value, origin, f"must be one of {', '.join(key.choices)}")
+    pattern, rule = PATTERNS.get(key.group, (None, ""))
+    if pattern is not None and not pattern.fullmatch(value):
+        raise _unusable(key, value, origin, rule)
     return value
 
 

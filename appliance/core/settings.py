@@ -47,6 +47,30 @@ class HttpSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PathSettings:
+    """Where the routes of the public port are; the standard path of a route that moved gives 404."""
+
+    chat: str = "/v1/chat/completions"
+    """Path of chat completions."""
+    completions: str = "/v1/completions"
+    """Path of text completions."""
+    embeddings: str = "/v1/embeddings"
+    """Path of embeddings."""
+    responses: str = "/v1/responses"
+    """Path of OpenAI Responses."""
+    models: str = "/v1/models"
+    """Path of the model list; single models lie below it."""
+    messages: str = "/v1/messages"
+    """Path of Anthropic Messages; `count_tokens` lies below it."""
+    health: str = "/health"
+    """Path of the readiness probe."""
+    live: str = "/live"
+    """Path of the liveness probe."""
+    metrics: str = "/metrics"
+    """Path of the Prometheus metrics."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DrainSettings:
     """Deadlines of an orderly stop."""
 
@@ -68,6 +92,8 @@ class RequestSettings:
     """Longest wait for the first token of a placed request."""
     exclude_tools_when_tool_choice_none: bool = True
     """Tools are left out of the prompt of a request that forbids calls."""
+    template_file: str | None = None
+    """JSON file with `model`, `temperature`, `max_completion_tokens` for chat and Responses requests that lack them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +143,7 @@ class Settings:
     """All settings of one appliance."""
 
     http: HttpSettings = field(default_factory=HttpSettings)
+    paths: PathSettings = field(default_factory=PathSettings)
     drain: DrainSettings = field(default_factory=DrainSettings)
     requests: RequestSettings = field(default_factory=RequestSettings)
     router: RouterSettings = field(default_factory=RouterSettings)

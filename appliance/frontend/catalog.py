@@ -33,6 +33,11 @@ class ServedModel:
         )
 
     @property
+    def has_decoder(self) -> bool:
+        """The texts of token ids are known here; of models that only embed they may not be."""
+        return self._decoder is not None
+
+    @property
     def decoder(self) -> TextTokenizer:
         """Turns ids into text. Only of models that generate."""
         if self._decoder is None:

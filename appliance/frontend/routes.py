@@ -1,11 +1,12 @@
 """Which public paths the listener answers itself; everything else goes to the control app."""
 
+from collections.abc import Callable
 from functools import partial
 
 import msgspec
 
 from appliance.core.errors import MethodNotAllowed, NotFound
-from appliance.core.settings import HttpSettings
+from appliance.core.settings import HttpSettings, PathSettings
 from appliance.frontend.catalog import Catalog
 from appliance.frontend.protocols.openai.dispatch import Dispatch
 from appliance.frontend.protocols.openai.model_list import (
@@ -14,38 +15,52 @@ from appliance.frontend.protocols.openai.model_list import (
     openai_model,
     openai_model_list,
 )
+from appliance.frontend.protocols.request_template import RequestTemplate
 from appliance.frontend.service import GenerationService
+from appliance.frontend.token_service import TokenService
 from appliance.web.exchange import Exchange, Handler
-
-MODELS = "/v1/models"
-MESSAGES = "/v1/messages"
 
 
 class PublicRoutes:
     """The listener's route function."""
 
-    def __init__(self, service: GenerationService, catalog: Catalog, http: HttpSettings) -> None:
+    def __init__(
+        self,
+        service: GenerationService,
+        tokens: TokenService,
+        catalog: Catalog,
+        http: HttpSettings,
+        paths: PathSettings,
+        template: RequestTemplate | None = None,
+    ) -> None:
         self._catalog = catalog
+        self._paths = paths
         self._anthropic = http.enable_anthropic_api
         strip = http.strip_anthropic_preamble
         dispatch = Dispatch(http.enable_streaming_tool_dispatch, http.enable_streaming_reasoning_dispatch)
+        chat: Handler = partial(service.chat, dispatch=dispatch)
+        response: Handler = service.response
+        if template is not None:
+            chat, response = _filled(chat, template.fill_chat), _filled(response, template.fill_responses)
         self._hot: dict[str, tuple[str, Handler]] = {
-            "/v1/chat/completions": ("POST", partial(service.chat, dispatch=dispatch)),
-            "/v1/completions": ("POST", service.completion),
-            "/v1/embeddings": ("POST", service.embedding),
-            "/v1/responses": ("POST", service.response),
-            MESSAGES: ("POST", partial(service.message, strip_preamble=strip)),
-            MESSAGES + "/count_tokens": ("POST", partial(service.count_tokens, strip_preamble=strip)),
-            MODELS: ("GET", self._list),
+            paths.chat: ("POST", chat),
+            paths.completions: ("POST", service.completion),
+            paths.embeddings: ("POST", service.embedding),
+            paths.responses: ("POST", response),
+            paths.messages: ("POST", partial(service.message, strip_preamble=strip)),
+            paths.messages + "/count_tokens": ("POST", partial(service.count_tokens, strip_preamble=strip)),
+            paths.models: ("GET", self._list),
+            "/v1/tokenize": ("POST", tokens.tokenize),
+            "/v1/detokenize": ("POST", tokens.detokenize),
         }
 
     def __call__(self, method: str, path: str) -> Handler | None:
         """The handler of a hot path, None for the control app. Model ids may hold slashes."""
-        if not self._anthropic and path.startswith(MESSAGES):
+        if not self._anthropic and path.startswith(self._paths.messages):
             raise NotFound("the Anthropic API is turned off here (setting http.enable_anthropic_api)")
         found = self._hot.get(path)
         if found is None:
-            if not path.startswith(MODELS + "/"):
+            if not path.startswith(self._paths.models + "/"):
                 return None
             found = ("GET", self._one)
         allowed, handler = found
@@ -59,10 +74,20 @@ class PublicRoutes:
         exchange.respond(200, msgspec.json.encode(listed))
 
     async def _one(self, exchange: Exchange) -> None:
-        record = self._catalog.record(exchange.request.path[len(MODELS) + 1 :])
+        record = self._catalog.record(exchange.request.path[len(self._paths.models) + 1 :])
         shown = anthropic_model(record) if _is_anthropic(exchange) else openai_model(record)
         exchange.respond(200, msgspec.json.encode(shown))
 
 
 def _is_anthropic(exchange: Exchange) -> bool:
     return exchange.request.header("anthropic-version") is not None
+
+
+def _filled(handler: Handler, fill: Callable[[bytes], bytes]) -> Handler:
+    """The handler, given bodies with what the request template adds."""
+
+    async def fill_and_handle(exchange: Exchange) -> None:
+        exchange.request.body = fill(exchange.request.body)
+        await handler(exchange)
+
+    return fill_and_handle

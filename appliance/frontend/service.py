@@ -10,13 +10,14 @@ import msgspec
 import trio
 
 from appliance.core.errors import ApplianceError, InvalidRequest, WorkerTimeout
-from appliance.core.generation import EmbeddingRequest, GenerationRequest, PublicEndpoint
+from appliance.core.generation import EmbeddingRequest, GenerationRequest, Pins, PublicEndpoint
 from appliance.core.identity import ModelName, RequestId, WorkerId
 from appliance.core.ports import WorkerTransport
 from appliance.core.requests import EngineRequest, StopConditions
 from appliance.core.settings import RequestSettings
 from appliance.frontend.accounts import Account, Accounts
 from appliance.frontend.catalog import Catalog, ServedModel
+from appliance.frontend.pinning import read_pins
 from appliance.frontend.protocols.anthropic.count_tokens import count_document, estimate_tokens
 from appliance.frontend.protocols.anthropic.decode import decode_count, decode_messages
 from appliance.frontend.protocols.anthropic.formats import MessagesFormat
@@ -88,7 +89,8 @@ class GenerationService:
         """`POST /v1/embeddings`."""
         with self._accounts.request(new_id(), "embeddings") as account:
             request = decode_embedding(exchange.request.body, account.id)
-            served = await self._ready_model(request.model, account)
+            pins = read_pins(exchange.request, request.pins)
+            served = await self._ready_model(request.model, account, pins)
             if served.card.task != "embed":
                 raise InvalidRequest(f"the model {request.model!r} gives no embeddings", param="model")
             engine_requests = await self._embedding_requests(served, request)
@@ -103,8 +105,9 @@ class GenerationService:
     ) -> None:
         with self._accounts.request(new_id(), endpoint) as account:
             request = decode(exchange.request.body, account.id)
+            pins = read_pins(exchange.request, request.pins)
             account.stream = request.stream
-            served = await self._ready_model(request.model, account)
+            served = await self._ready_model(request.model, account, pins)
             if served.card.task == "embed":
                 raise InvalidRequest(f"the model {request.model!r} only gives embeddings", param="model")
             if request.tool_choice == "none" and self._settings().exclude_tools_when_tool_choice_none:
@@ -127,12 +130,19 @@ class GenerationService:
             finally:
                 self._settle(account, answer)
 
-    async def _ready_model(self, name: ModelName, account: Account) -> ServedModel:
-        """The model once it has a ready worker. Raises `ModelNotFound`, or `ModelNotReady` after the hold time."""
+    async def _ready_model(self, name: ModelName, account: Account, pins: Pins) -> ServedModel:
+        """The model once it has a ready worker.
+
+        Raises `ModelNotFound`, `ModelNotReady` after the hold time, `InvalidRequest` when a pinned worker is not there.
+        """
         self._catalog.record(name)
         self._accounts.model_known(account, name)
         if not self._router.ready_workers(name):
             await self._router.wait_ready(name, self._settings().hold_s)
+        for number in (pins.worker, pins.prefill):
+            if number is not None:
+                self._router.check_instance(name, number)
+        account.pin = pins.worker
         served = self._catalog.served(name)
         assert served is not None, "a worker joins the router after its card was learnt"
         return served
@@ -163,10 +173,14 @@ class GenerationService:
     async def _attempt(
         self, answer: Answer, requests: list[EngineRequest], account: Account, avoid: set[WorkerId]
     ) -> None:
-        """Place and open every choice, and follow them to the end. Leaving cancels what still runs."""
+        """Place and open every choice, and follow them to the end. Leaving cancels what still runs.
+
+        A pin holds for the first attempt: when that worker is lost, any other will do.
+        """
+        pin = None if avoid else account.pin
         async with AsyncExitStack() as stack:
             for choice, request in zip(answer.choices, requests, strict=True):
-                placement = stack.enter_context(self._router.place(request.model, avoid=avoid))
+                placement = stack.enter_context(self._router.place(request.model, avoid=avoid, pin=pin))
                 account.workers.append(placement.worker)
                 await stack.enter_async_context(self._transport.open(placement.worker, request, choice))
             await self._follow(answer, self._settings().first_token_s)
@@ -209,7 +223,7 @@ class GenerationService:
         settings = self._settings()
         for attempt in range(settings.migration_limit + 1):
             try:
-                with self._router.place(request.model) as placement:
+                with self._router.place(request.model, pin=None if attempt else account.pin) as placement:
                     account.workers.append(placement.worker)
                     return await self._transport.embed(placement.worker, request)
             except ApplianceError as error:

@@ -93,6 +93,16 @@ class PromptBuilder:
         _, ids = await self._chat_prompt(request)
         return len(ids)
 
+    async def chat_tokens(self, request: GenerationRequest) -> list[int]:
+        """Token ids of a chat prompt, however long. Raises `InvalidRequest` as `prepare` does."""
+        _, ids = await self._chat_prompt(request)
+        return ids
+
+    async def tokens(self, text: str, *, with_begin: bool) -> list[int]:
+        """Token ids of any text, maybe none; `with_begin` puts the begin token in front if prompts have one."""
+        ids = await self._encode(text)
+        return self._with_begin(ids) if with_begin else ids
+
     async def input_ids(self, text: str | list[int]) -> list[int]:
         """Token ids of an embedding input. Raises `InvalidRequest` when it is empty or longer than the context."""
         ids = await self._ids_of_prompt(text, "input")

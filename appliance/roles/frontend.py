@@ -3,6 +3,7 @@
 import gc
 import logging
 import socket
+from functools import partial
 
 import trio
 
@@ -12,8 +13,10 @@ from appliance.core.paths import control_socket_beside
 from appliance.frontend.accounts import Accounts
 from appliance.frontend.catalog import Catalog
 from appliance.frontend.fleet import Fleet
+from appliance.frontend.protocols.request_template import read_request_template
 from appliance.frontend.routes import PublicRoutes
 from appliance.frontend.service import GenerationService
+from appliance.frontend.token_service import TokenService
 from appliance.roles.launching import run_role
 from appliance.roles.options import FrontendOptions
 from appliance.roles.signals import watch_stop_signals
@@ -23,6 +26,7 @@ from appliance.telemetry.event_loop import watch_event_loop
 from appliance.telemetry.metrics import TABLE
 from appliance.transport.bus_client import BusClient, connect_bus
 from appliance.transport.links import Links
+from appliance.web.errors import render_error
 from appliance.web.exchange import Exchange
 from appliance.web.guards import AccessRules, KeyRing, is_loopback
 from appliance.web.listener import Listener
@@ -81,16 +85,19 @@ class _Frontend:
         self._fleet = Fleet(links, self._catalog, self._router, nursery)
         self._apply(first)
         service = GenerationService(self._catalog, self._router, links, self._accounts, lambda: self._settings.requests)
-        http = self._settings.http
+        tokens = TokenService(self._catalog, self._router, lambda: self._settings.requests)
+        http, paths, template_file = self._settings.http, self._settings.paths, self._settings.requests.template_file
+        template = None if template_file is None else read_request_template(template_file)
         tls = server_context(http.tls_cert_path, http.tls_key_path)
         proxy = UnixProxy(str(control_socket_beside(self._bus_socket)), secure=tls is not None)
         listener = Listener(
             sockets,
-            PublicRoutes(service, self._catalog, http),
+            PublicRoutes(service, tokens, self._catalog, http, paths, template),
             http,
             fallback=proxy,
             tls=tls,
             guard=lambda exchange: self._rules(exchange),
+            render=partial(render_error, messages_path=paths.messages),
             on_done=log_access if http.access_log else None,
         )
         await nursery.start(listener.run)
@@ -112,6 +119,7 @@ class _Frontend:
             keys=KeyRing(key.sha256 for key in picture.keys),
             loopback=is_loopback(picture.settings.http.host),
             cors_origins=picture.settings.http.cors_origins,
+            open_paths=frozenset((picture.settings.paths.health, picture.settings.paths.live)),
         )
         self._catalog.set_records(picture.models)
         self._fleet.apply(picture.workers)
@@ -130,8 +138,23 @@ def spare_the_collector() -> None:
     gc.set_threshold(*GC_THRESHOLDS)
 
 
-def log_access(exchange: Exchange) -> None:
-    """One line per answered request; never its text."""
+def access_line(exchange: Exchange) -> str:
+    """Client, method, path as it was sent, outcome, and the ids that the client gave; without line breaks in any."""
     request = exchange.request
     outcome = "broken off" if exchange.broken else exchange.status
-    access_log.info("%s %s %s %s", request.peer, request.method, request.path, outcome)
+    line = f"{request.peer} {request.method} {_shown(request.raw_path)} {outcome}"
+    request_id, span = request.headers.get(b"x-request-id"), request.span
+    if request_id is not None:
+        line += f" x_request_id={_shown(request_id)}"
+    if span is not None:
+        line += f" trace_id={span.trace_id} span_id={span.span_id} parent_id={span.parent_id}"
+    return line
+
+
+def _shown(text: bytes) -> str:
+    return text.decode("ascii", "backslashreplace").replace(" ", "\\x20")
+
+
+def log_access(exchange: Exchange) -> None:
+    """One line per answered request; never its text."""
+    access_log.info(access_line(exchange))

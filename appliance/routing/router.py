@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import trio
 
-from appliance.core.errors import ModelNotReady
-from appliance.core.identity import ModelName, WorkerId
+from appliance.core.errors import InvalidRequest, ModelNotReady
+from appliance.core.identity import ModelName, WorkerId, instance_number
 from appliance.core.requests import ModelCard
 from appliance.routing.policies import Candidate, Policy, make_policy
 
@@ -51,13 +51,14 @@ class Router:
         return {c.worker: c.active for pool in self._pools.values() for c in pool.values()}
 
     @contextmanager
-    def place(self, model: ModelName, avoid: Collection[WorkerId] = ()) -> Iterator[Placement]:
+    def place(self, model: ModelName, avoid: Collection[WorkerId] = (), pin: int | None = None) -> Iterator[Placement]:
         """Pick a worker now and count the stream as its load until the block is left.
 
         `avoid` holds workers that just failed this request; they are taken only when there is no other.
-        Raises `ModelNotReady` when the model has no ready worker.
+        `pin` is the instance number of the only worker that will do; what is to be avoided does not matter then.
+        Raises `ModelNotReady` when the model has no ready worker, `InvalidRequest` when none of them has that number.
         """
-        candidate, count = self._pick(model, avoid)
+        candidate, count = self._pick(model, avoid) if pin is None else (self._pinned(model, pin), 1)
         candidate.active += 1
         try:
             yield Placement(candidate.worker, count)
@@ -78,6 +79,20 @@ class Router:
         raise ModelNotReady(
             f"model {model!r} has no ready worker after {hold_s:g} s of waiting; try again later", retry_after_s=5
         )
+
+    def check_instance(self, model: ModelName, number: int) -> None:
+        """Raise `InvalidRequest` unless a ready worker of the model has this instance number."""
+        self._pinned(model, number)
+
+    def _pinned(self, model: ModelName, number: int) -> Candidate:
+        pool = self._pools.get(model)
+        if not pool:
+            raise ModelNotReady(f"model {model!r} has no ready worker", retry_after_s=1)
+        numbers = {instance_number(worker): candidate for worker, candidate in pool.items()}
+        if number not in numbers:
+            known = ", ".join(map(str, numbers))
+            raise InvalidRequest(f"model {model!r} has no worker instance {number}; instances here: {known}")
+        return numbers[number]
 
     def _pick(self, model: ModelName, avoid: Collection[WorkerId]) -> tuple[Candidate, int]:
         pool = self._pools.get(model)

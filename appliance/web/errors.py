@@ -12,6 +12,8 @@ Rendered = tuple[int, bytes, list[tuple[str, str]]]
 NEUTRAL = "the server failed on this request"
 """All that a client learns of an unexpected exception."""
 
+MESSAGES_PATH = "/v1/messages"
+
 ANTHROPIC_KINDS = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -54,8 +56,11 @@ class ClientStalled(ApplianceError):
     code, status = "client_stalled", 499
 
 
-def render_error(error: ApplianceError, path: str) -> Rendered:
-    """Status, body and headers of the answer to a request for `path` (percent-decoded) that ended in `error`."""
+def render_error(error: ApplianceError, path: str, *, messages_path: str = MESSAGES_PATH) -> Rendered:
+    """Status, body and headers of the answer to a request for `path` (percent-decoded) that ended in `error`.
+
+    `messages_path`: where the Anthropic routes are.
+    """
     headers: list[tuple[str, str]] = []
     if error.retry_after_s is not None:
         headers.append(("retry-after", str(max(1, math.ceil(error.retry_after_s)))))
@@ -63,12 +68,12 @@ def render_error(error: ApplianceError, path: str) -> Rendered:
         headers.append(("www-authenticate", "Bearer"))
     if isinstance(error, UnsupportedEncoding):
         headers.append(("accept-encoding", "gzip, deflate, zstd"))
-    return error.status, msgspec.json.encode(error_body(error, path)), headers
+    return error.status, msgspec.json.encode(error_body(error, path, messages_path)), headers
 
 
-def error_body(error: ApplianceError, path: str) -> dict[str, object]:
+def error_body(error: ApplianceError, path: str, messages_path: str = MESSAGES_PATH) -> dict[str, object]:
     """The JSON body alone, for errors inside a stream."""
-    if path == "/v1/messages" or path.startswith("/v1/messages/"):
+    if path == messages_path or path.startswith(messages_path + "/"):
         kind = ANTHROPIC_KINDS.get(error.status, "invalid_request_error" if error.status < 500 else "api_error")
         return {"type": "error", "error": {"type": kind, "message": error.message}}
     return {

@@ -14,7 +14,7 @@ from appliance.web.heads import encode_headers
 from appliance.web.request import HttpRequest
 
 OPEN_PATHS = frozenset(("/live", "/health"))
-"""Never need a key."""
+"""The probes, where they usually are."""
 STATIC_PATHS = frozenset(("/", "/docs", "/favicon.ico"))
 """Pages without data; they ask for the key themselves. Open to GET and HEAD."""
 STATIC_PREFIX = "/static/"
@@ -89,6 +89,8 @@ class AccessRules:
     loopback: bool = True
     """The port is bound to loopback, so the only honest Host names are loopback's."""
     cors_origins: tuple[str, ...] = ()
+    open_paths: frozenset[str] = OPEN_PATHS
+    """Never need a key."""
 
     def __call__(self, exchange: Exchange) -> bool:
         """Let the request pass, or answer a CORS preflight (False). Raises `Forbidden` or `Unauthorized`."""
@@ -122,7 +124,7 @@ class AccessRules:
 
     def check_key(self, request: HttpRequest) -> None:
         """Raise `Unauthorized` unless the path is open, no keys exist, or the client shows a valid one."""
-        if not self.keys or is_open(request):
+        if not self.keys or is_open(request, self.open_paths):
             return
         secret = presented_key(request)
         if secret is None:
@@ -143,10 +145,10 @@ class AccessRules:
         return [*allowed, ("access-control-expose-headers", EXPOSED_HEADERS)]
 
 
-def is_open(request: HttpRequest) -> bool:
+def is_open(request: HttpRequest, open_paths: frozenset[str] = OPEN_PATHS) -> bool:
     """The path needs no key."""
     path = request.path
-    if path in OPEN_PATHS:
+    if path in open_paths:
         return True
     return request.method in ("GET", "HEAD") and (path in STATIC_PATHS or path.startswith(STATIC_PREFIX))
 

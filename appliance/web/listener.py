@@ -118,6 +118,8 @@ class Listener:
         """Find and run the handler; whatever it does, there is an answer or the connection is broken off."""
         self.active += 1
         request = exchange.request
+        if b"traceparent" in request.headers:
+            request.join_trace()
         try:
             if self._guard(exchange):
                 handler = self._route(request.method, request.path) or self._fallback

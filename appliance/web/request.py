@@ -1,10 +1,24 @@
 """One parsed HTTP request."""
 
+from appliance.telemetry.trace import Span, continue_trace
+
 
 class HttpRequest:
     """A complete request, body included. Handlers treat it as read-only."""
 
-    __slots__ = ("body", "headers", "http10", "keep_alive", "method", "path", "peer", "query", "raw_path", "upgrade")
+    __slots__ = (
+        "body",
+        "headers",
+        "http10",
+        "keep_alive",
+        "method",
+        "path",
+        "peer",
+        "query",
+        "raw_path",
+        "span",
+        "upgrade",
+    )
 
     def __init__(
         self,
@@ -37,8 +51,19 @@ class HttpRequest:
         """The client wants to use the connection again."""
         self.upgrade = upgrade
         """The client asks for another protocol (a WebSocket); the handler may ignore that."""
+        self.span: Span | None = None
+        """Our span, when the client's request is part of a trace; its header then names ours as the parent."""
 
     def header(self, name: str, default: str | None = None) -> str | None:
         """A header's value by name in any case, or `default`."""
         value = self.headers.get(name.lower().encode("latin-1"))
         return default if value is None else value.decode("latin-1")
+
+    def join_trace(self) -> None:
+        """Begin a span of ours below the one in `traceparent`; a header that is none is dropped with its state."""
+        self.span = continue_trace(self.headers[b"traceparent"])
+        if self.span is not None:
+            self.headers[b"traceparent"] = self.span.traceparent()
+        else:
+            del self.headers[b"traceparent"]
+            self.headers.pop(b"tracestate", None)

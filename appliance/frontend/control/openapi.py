@@ -3,6 +3,7 @@
 from typing import Any
 
 from appliance import __version__
+from appliance.core.settings import PathSettings
 
 _JSON = "application/json"
 
@@ -26,7 +27,7 @@ ROUTES = (
 )
 
 
-def describe_api() -> dict[str, Any]:
+def describe_api(paths_: PathSettings) -> dict[str, Any]:
     """The document as plain data."""
     paths: dict[str, dict[str, Any]] = {}
     for path, method, summary, streams in ROUTES:

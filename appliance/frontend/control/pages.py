@@ -3,6 +3,10 @@
 from html import escape
 from typing import Any
 
+from appliance.core.settings import PathSettings
+
+DEFAULT = PathSettings()
+
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
 code,pre{font:14px/1.5 ui-monospace,monospace;background:#f2f2f2;border-radius:4px}
@@ -35,16 +39,17 @@ box.addEventListener("change",show);example("MODEL","");show();
 """
 
 
-def landing_page() -> str:
-    """Models that are served, and a call to copy."""
+def landing_page(paths: PathSettings) -> str:
+    """Models that are served, and a call to copy. `paths` hold no character that HTML or a script would mind."""
+    script = _LANDING_SCRIPT.replace(DEFAULT.chat, paths.chat).replace(f'"{DEFAULT.models}"', f'"{paths.models}"')
     return _page(
         "Dynamo appliance",
         '<h2>Models</h2><p id="ask" hidden>'
         '<label>API key <input id="key" type="password" autocomplete="off"></label></p>'
         '<ul id="models"><li class="dim">Asking...</li></ul>'
         '<h2>Call</h2><pre id="call"></pre>'
-        '<p><a href="/docs">API</a>, <a href="/health">health</a>, <a href="/metrics">metrics</a></p>',
-        _LANDING_SCRIPT,
+        f'<p><a href="/docs">API</a>, <a href="{paths.health}">health</a>, <a href="{paths.metrics}">metrics</a></p>',
+        script,
     )
 
 

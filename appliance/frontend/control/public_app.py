@@ -5,6 +5,7 @@ from quart import Response
 from quart_trio import QuartTrio
 
 from appliance.core.errors import InvalidRequest
+from appliance.core.settings import PathSettings
 from appliance.frontend.control.openapi import describe_api
 from appliance.frontend.control.pages import docs_page, landing_page
 from appliance.frontend.control.serving import answer_json, make_app, read_json
@@ -15,21 +16,22 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
 
 
-def build_public_app(view: ControlView) -> QuartTrio:
-    """The app, reading all it shows from `view`."""
+def build_public_app(view: ControlView, paths: PathSettings | None = None) -> QuartTrio:
+    """The app, reading all it shows from `view`; the probes are at `paths`."""
+    paths = paths or PathSettings()
     app = make_app("appliance.public")
-    _add_probes(app, view)
+    _add_probes(app, view, paths)
     _add_thresholds(app, view)
-    _add_documents(app, view)
+    _add_documents(app, paths)
     return app
 
 
-def _add_probes(app: QuartTrio, view: ControlView) -> None:
-    @app.get("/live")
+def _add_probes(app: QuartTrio, view: ControlView, paths: PathSettings) -> None:
+    @app.get(paths.live)
     async def live() -> Response:
         return answer_json({"status": "live", "message": "Service is live"})
 
-    @app.get("/health")
+    @app.get(paths.health)
     async def health() -> Response:
         report = view.health()
         body: dict[str, object] = {
@@ -41,7 +43,7 @@ def _add_probes(app: QuartTrio, view: ControlView) -> None:
             body["message"] = report.message
         return answer_json(body, 200 if report.status == "healthy" else 503)
 
-    @app.get("/metrics")
+    @app.get(paths.metrics)
     async def metrics() -> Response:
         return Response(await view.metrics(), content_type=METRICS_TYPE)
 
@@ -70,8 +72,8 @@ def _check_threshold(threshold: BusyThreshold) -> None:
             raise InvalidRequest(f"{name} must not be negative", param=name)
 
 
-def _add_documents(app: QuartTrio, view: ControlView) -> None:
-    description = describe_api()
+def _add_documents(app: QuartTrio, paths: PathSettings) -> None:
+    description = describe_api(paths)
     document = msgspec.json.encode(description)
     docs = docs_page(description)
 
@@ -85,7 +87,7 @@ def _add_documents(app: QuartTrio, view: ControlView) -> None:
 
     @app.get("/")
     async def landing() -> Response:
-        return _page(landing_page())
+        return _page(landing_page(paths))
 
 
 def _page(html: str) -> Response:

@@ -13,6 +13,7 @@ from appliance.core.config import environment
 from appliance.core.errors import EngineFailed, StateUnavailable
 from appliance.core.paths import Paths
 from appliance.core.records import KeyRecord
+from appliance.frontend.protocols.request_template import read_request_template
 from appliance.models.demo import DEMO_NAME
 from appliance.roles.node.admin import NodeAdmin
 from appliance.roles.node.board import Board
@@ -54,6 +55,8 @@ class Node:
         paths = self._options.paths
         make_folders(paths)
         file_keys = read_key_file(self._settings.http.api_key_file)
+        if self._settings.requests.template_file is not None:
+            read_request_template(self._settings.requests.template_file)  # front ends would fail over and over
         async with AsyncExitStack() as stack:
             stack.enter_context(hold_lock(paths.lock))
             store = await stack.enter_async_context(open_store(paths.database))
@@ -113,7 +116,7 @@ class _Running:
         admin = NodeAdmin(self._store, self._board, self._supervisor, self._bus, self._sockets.port, self._stop.set)
         async with trio.open_nursery() as nursery:
             view = NodeView(self._board, self._bus)
-            await nursery.start(serve_control, view, admin, self._options.paths)
+            await nursery.start(serve_control, view, admin, self._options.paths, self._settings.paths)
             self._board.set_serving()
             task_status.started()
 

@@ -1,11 +1,11 @@
 """What the public control app shows: health and the metrics of all processes."""
 
-import zlib
 from typing import Any
 
 import msgspec
 
 from appliance.core.errors import ModelNotFound, NotImplementedHere
+from appliance.core.identity import instance_number
 from appliance.core.records import ModelRecord
 from appliance.frontend.control.views import BusyThreshold, Health, InstanceView
 from appliance.roles.node.board import Board
@@ -78,6 +78,6 @@ def _instance(view: WorkerView) -> InstanceView:
         namespace=view.instance.graph,
         component=view.instance.component,
         endpoint="generate",
-        instance_id=zlib.crc32(view.id.encode()),
+        instance_id=instance_number(view.id),
         transport={"unix": view.address},
     )

@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 import trio
 
-from appliance.core.errors import ModelNotReady, UsageError
-from appliance.core.identity import ModelName, WorkerId
+from appliance.core.errors import InvalidRequest, ModelNotReady, UsageError
+from appliance.core.identity import ModelName, WorkerId, instance_number
 from appliance.core.requests import ModelCard
 from appliance.routing.router import Router
 
@@ -104,3 +104,26 @@ async def test_held_requests_go_on_when_a_worker_arrives(autojump_clock: trio.te
 async def test_hold_time_ends_in_not_ready(autojump_clock: trio.testing.MockClock) -> None:
     with pytest.raises(ModelNotReady, match="60 s"):
         await router("random").wait_ready(MODEL, 60)
+
+
+def test_a_pinned_worker_is_the_only_choice() -> None:
+    r = router("least-loaded", "a", "b", "c")
+    pin = instance_number(WorkerId("b"))
+    with r.place(MODEL, pin=pin) as first, r.place(MODEL, avoid={WorkerId("b")}, pin=pin) as second:
+        assert (first.worker, second.worker) == ("b", "b")
+        assert r.load() == {"a": 0, "b": 2, "c": 0}
+    assert set(r.load().values()) == {0}
+    r.check_instance(MODEL, pin)
+
+
+def test_a_pin_on_nobody_is_the_clients_mistake() -> None:
+    r = router("least-loaded", "a")
+    r.add(WorkerId("other"), ModelCard(name=ModelName("other"), context_length=100, engine="mocker"))
+    for number in (instance_number(WorkerId("other")), 0, 2**64 - 1):
+        with pytest.raises(InvalidRequest, match=str(instance_number(WorkerId("a")))), r.place(MODEL, pin=number):
+            pass
+        with pytest.raises(InvalidRequest):
+            r.check_instance(MODEL, number)
+    r.withdraw(WorkerId("a"))
+    with pytest.raises(ModelNotReady):
+        r.check_instance(MODEL, instance_number(WorkerId("a")))

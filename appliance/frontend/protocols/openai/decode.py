@@ -9,7 +9,13 @@ from appliance.frontend.protocols.openai.bodies import BodyReader
 from appliance.frontend.protocols.openai.chat_schema import ChatBody
 from appliance.frontend.protocols.openai.completion_schema import CompletionBody
 from appliance.frontend.protocols.openai.embedding_schema import EmbeddingBody
-from appliance.frontend.protocols.openai.extensions import NO_NVEXT, GenerationFields, Nvext, StreamOptions
+from appliance.frontend.protocols.openai.extensions import (
+    NO_NVEXT,
+    GenerationFields,
+    Nvext,
+    StreamOptions,
+    pins_of,
+)
 from appliance.frontend.protocols.openai.guided import read_guided
 from appliance.frontend.protocols.openai.messages import template_messages, template_tools, tool_choice
 from appliance.frontend.protocols.openai.validate import check_chat, check_completion, check_embedding
@@ -69,6 +75,7 @@ def decode_embedding(body: bytes, request_id: RequestId) -> EmbeddingRequest:
         inputs=_inputs(embedding.input),
         base64=embedding.encoding_format == "base64",
         dimensions=embedding.dimensions,
+        pins=pins_of(embedding.nvext or NO_NVEXT),
     )
 
 
@@ -95,6 +102,7 @@ def _shared(body: GenerationFields) -> dict[str, Any]:
         "priority": (hints.priority or 0) if hints else 0,
         "annotations": tuple(nvext.annotations or ()),
         "extra_fields": tuple(nvext.extra_fields or ()),
+        "pins": pins_of(nvext),
         "user": body.user,
     }
 

@@ -4,6 +4,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+from appliance.core.generation import NO_PINS, Pins
+
 TokenId = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 Unsigned64 = Annotated[int, msgspec.Meta(ge=0)]  # msgspec takes no bound above 63 bits
 Signed32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
@@ -50,6 +52,14 @@ class Nvext(msgspec.Struct, kw_only=True):
 
 
 NO_NVEXT = Nvext()
+
+
+def pins_of(nvext: Nvext) -> Pins:
+    """The workers that the extras choose."""
+    worker = nvext.backend_instance_id if nvext.decode_worker_id is None else nvext.decode_worker_id
+    if worker is None and nvext.prefill_worker_id is None and nvext.dp_rank is None:
+        return NO_PINS
+    return Pins(worker=worker, prefill=nvext.prefill_worker_id, dp_rank=nvext.dp_rank)
 
 
 class StreamOptions(msgspec.Struct, kw_only=True):

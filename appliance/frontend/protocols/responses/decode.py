@@ -7,7 +7,7 @@ from appliance.core.generation import GenerationRequest
 from appliance.core.identity import ModelName, RequestId
 from appliance.core.requests import Guided, Sampling
 from appliance.frontend.protocols.openai.bodies import BodyReader
-from appliance.frontend.protocols.openai.extensions import NO_NVEXT
+from appliance.frontend.protocols.openai.extensions import NO_NVEXT, pins_of
 from appliance.frontend.protocols.openai.guided import ANY_OBJECT, schema_text
 from appliance.frontend.protocols.responses.items import read_messages
 from appliance.frontend.protocols.responses.repeated import repeated_members
@@ -49,6 +49,7 @@ def decode_responses(body: bytes, request_id: RequestId) -> GenerationRequest:
         priority=(hints.priority or 0) if hints else 0,
         annotations=tuple(nvext.annotations or ()),
         extra_fields=tuple(nvext.extra_fields or ()),
+        pins=pins_of(nvext),
         user=asked.user,
         repeated=repeated_members(asked),
     )
