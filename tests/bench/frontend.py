@@ -42,6 +42,19 @@ def row(case: str, streams: int, osl: int, outcome: Outcome, cpu: float) -> str:
     )
 
 
+def parsers_at_work(binary: str | None, seconds: float) -> None:
+    """The same flood with and without a reasoning and a tool-call parser."""
+    tools = {"tools": [{"type": "function", "function": {"name": "f"}}]}
+    for reasoning, calls in (("none", "none"), ("qwen3", "hermes")):
+        with tempfile.TemporaryDirectory() as folder:
+            parsers = ("--reasoning-parser", reasoning, "--tool-call-parser", calls)
+            args = ("--engine", "mocker", "--engine-arg", "step_ms=0", *parsers, "m")
+            with appliance(binary, Path(folder) / "state", *args) as one:
+                load = Load(port=one.port, model="m", clients=16, output_tokens=256, seconds=seconds, extra=tools)
+                outcome, cpu = run_load(load, front_end_pids(one))
+                print(row(f"flood, parsers {calls}", 16, 256, outcome, cpu), flush=True)
+
+
 def short_requests(one: Appliance, seconds: float) -> None:
     """CPU of the front end per short request without streaming."""
     load = Load(port=one.port, model="m", clients=16, output_tokens=1, stream=False, seconds=seconds)
@@ -119,6 +132,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(json.dumps({"cpus": psutil.cpu_count(), "binary": bool(binary), "seconds per row": options.seconds}))
     print(HEADER)
     request_path(binary, options.seconds, options.quick)
+    parsers_at_work(binary, options.seconds)
     start_to_first_token(binary)
     idle_memory(binary)
 

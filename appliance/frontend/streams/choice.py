@@ -187,10 +187,14 @@ class ChoiceStream:
     def _take_parsed(self, parsed: ParsedText, chunk: TokenChunk, text: str) -> None:
         """What `_take` does with text that a parser takes apart."""
         parts = parsed.push(text, len(chunk.token_ids))
+        ended = chunk.finish is not None or self.stop_string is not None
+        if self._plain and not ended and len(parts) == 1 and isinstance(only := parts[0], TextPart):
+            self._whole.put(self._frames.text(only.text))  # most of all steps
+            return
         covered = len(text)
         if parsed.complete:
             self.finish, self.engine_usage = "tool_calls", chunk.usage
-        elif chunk.finish is not None or self.stop_string is not None:
+        elif ended:
             tail = self._close(chunk)
             if tail is None:
                 return

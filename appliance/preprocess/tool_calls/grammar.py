@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Protocol
 
-from appliance.core.output import OutputPart
+from appliance.core.output import OutputPart, TextPart
 from appliance.preprocess.tool_calls.calls import CallMaker
 from appliance.preprocess.tool_calls.markers import Markers
 from appliance.preprocess.tool_calls.reading import Steps
@@ -57,6 +57,8 @@ class GrammarParser:
         """See `ToolCallParser`."""
         if not text:
             return []
+        if self._source.passes(text):
+            return [TextPart(text)]
         self._source.feed(text)
         next(self._steps)
         return self._source.drain()

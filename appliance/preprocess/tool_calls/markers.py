@@ -17,6 +17,10 @@ class Markers:
             if any(marker.startswith(other) for other in markers if other is not marker):
                 raise ValueError(f"marker {marker!r} begins with another marker")
 
+    def absent(self, text: str) -> bool:
+        """Whether the text surely holds no marker and no part of one; almost every piece of a stream."""
+        return self._firsts.isdisjoint(text)
+
     def search(self, text: str, at: int) -> re.Match[str] | None:
         """The first whole marker at or after `at`."""
         return self._pattern.search(text, at)

@@ -9,7 +9,7 @@ from appliance.preprocess.tool_calls.splitters import Malformed
 class Source(Reader):
     """Gives a grammar the text and collects the parts. Everything read in a block is kept until it has given a call."""
 
-    __slots__ = ("_opening", "_parts", "_shown", "opened_line")
+    __slots__ = ("_opening", "_parts", "_shown", "_watched", "opened_line")
 
     def __init__(self) -> None:
         super().__init__()
@@ -17,6 +17,8 @@ class Source(Reader):
         """The block's opening marker until the block has given a call."""
         self._shown: list[str] = []
         self._parts: list[OutputPart] = []
+        self._watched: Markers | None = None
+        """What is looked for, while more text is waited for and nothing is held back."""
         self.opened_line = True
         """The line shown last is blank so far."""
 
@@ -25,6 +27,14 @@ class Source(Reader):
         self._flush()
         parts, self._parts = self._parts, []
         return parts
+
+    def passes(self, text: str) -> bool:
+        """Whether the new text is nothing but text; then it need not be fed."""
+        if self._watched is None or not self._watched.absent(text):
+            return False
+        if self.opened_line or "\n" in text:
+            self._follow_line(text)
+        return True
 
     def text_until(self, markers: Markers) -> Steps[str | None]:
         """Shows text up to the first marker and returns that marker, read; None at the end of all text."""
@@ -37,7 +47,9 @@ class Source(Reader):
             self._show(len(self._text) if self.ended else markers.possible_start(self._text, self._at))
             if self.ended:
                 return None
+            self._watched = markers if self._at == len(self._text) else None
             yield
+            self._watched = None
 
     def begins_with(self, char: str) -> Steps[bool]:
         """Shows white space; whether the text goes on with this character, which is not read."""
@@ -113,6 +125,9 @@ class Source(Reader):
 
     def _put(self, text: str) -> None:
         self._shown.append(text)
+        self._follow_line(text)
+
+    def _follow_line(self, text: str) -> None:
         line = text.rfind("\n") + 1
         self.opened_line = (bool(line) or self.opened_line) and not text[line:].strip()
 
