@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from appliance.core.errors import ApplianceError
+from appliance.core.errors import ApplianceError, StateUnavailable
 from appliance.core.instances import ComponentInstance
+from appliance.core.ports import StateStore
 from appliance.core.records import StoredObject
 from appliance.graph.instances import instances
 from appliance.graph.kinds import DGD
 from appliance.graph.status import InstanceState, graph_status
-from appliance.state.sqlite import SqliteStateStore
 from appliance.supervision.supervisor import Supervisor
 from appliance.supervision.views import WorkerView
 
@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 OWN_GRAPH = "appliance"
 """Graph name of the processes that every graph shares: the front ends on the public port."""
+REWRITE_S = 5.0  # between tries to write a status to a full disk
 RUN_ON_A_BOX = ("frontend", "worker")
 """Verbs of ours that a graph's components run as processes here."""
 
@@ -33,7 +34,7 @@ class DesiredState:
 
     def __init__(
         self,
-        store: SqliteStateStore,
+        store: StateStore,
         supervisor: Supervisor,
         least_front_ends: int,
         on_front_ends: Callable[[int], None] = lambda _: None,
@@ -69,12 +70,14 @@ class DesiredState:
         return own
 
     async def _follow_store(self, *, task_status: trio.TaskStatus[None]) -> None:
-        present = await self._store.read(lambda reader: reader.list_all(DGD))
-        self.graphs = {graph.name: graph for graph in present}
-        self._want()
-        task_status.started()
         while True:  # a watch that fell behind is closed; the next one starts with the whole picture
             async with self._store.watch(DGD) as changes:
+                # Read within the watch: what was deleted before is gone, what is deleted later will be told.
+                present = await self._store.read(lambda reader: reader.list_all(DGD))
+                self.graphs = {graph.name: graph for graph in present}
+                self._want()
+                task_status.started()
+                task_status = trio.TASK_STATUS_IGNORED
                 async for change in changes:
                     if change.type == "DELETED":
                         self.graphs.pop(change.object.name, None)
@@ -99,9 +102,18 @@ class DesiredState:
         ]
 
     async def _write_status(self) -> None:
+        failed = False
         while True:
             seen = self._supervisor.version  # also rises when other instances are wanted
-            await self._write_all()
+            try:
+                await self._write_all()
+            except StateUnavailable as error:  # a full disk costs the status of graphs, not the service
+                if not failed:
+                    log.error("status of graphs is not up to date: %s", error)
+                failed = True
+                await trio.sleep(REWRITE_S)
+                continue
+            failed = False
             # No deadline: there is nothing to write until something changes.
             await self._supervisor.wait_changed(seen)
 

@@ -150,10 +150,11 @@ class _Running:
     async def _follow_keys(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the board's keys as the store has them."""
         keys = KeyStore(self._store)
-        self._board.set_keys([*self._file_keys, *await keys.records()])
-        task_status.started()
         while True:  # a watch that fell behind is closed; the next one starts with the whole picture
             async with self._store.watch(KEY_KIND) as changes:
+                self._board.set_keys([*self._file_keys, *await keys.records()])
+                task_status.started()
+                task_status = trio.TASK_STATUS_IGNORED
                 async for _ in changes:
                     self._board.set_keys([*self._file_keys, *await keys.records()])
 
