@@ -44,7 +44,7 @@ def row(case: str, streams: int, osl: int, outcome: Outcome, cpu: float) -> str:
 
 def parsers_at_work(binary: str | None, seconds: float) -> None:
     """The same flood with and without a reasoning and a tool-call parser."""
-    tools = {"tools": [{"type": "function", "function": {"name": "f"}}]}
+    tools: dict[str, object] = {"tools": [{"type": "function", "function": {"name": "f"}}]}
     for reasoning, calls in (("none", "none"), ("qwen3", "hermes")):
         with tempfile.TemporaryDirectory() as folder:
             parsers = ("--reasoning-parser", reasoning, "--tool-call-parser", calls)
