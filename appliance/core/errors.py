@@ -59,9 +59,13 @@ class UnsupportedMediaType(ApplianceError):
 
 
 class MethodNotAllowed(ApplianceError):
-    """A known path, asked with a method it does not have."""
+    """A known path, asked with a method it does not have; `allow` names those that it has."""
 
     code, status, kind = "method_not_allowed", 405, "invalid_request_error"
+
+    def __init__(self, message: str, *, allow: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.allow = allow
 
 
 class NotImplementedHere(ApplianceError):

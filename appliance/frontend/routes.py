@@ -65,7 +65,8 @@ class PublicRoutes:
             found = ("GET", self._one)
         allowed, handler = found
         if method != allowed and not (method == "HEAD" and allowed == "GET"):
-            raise MethodNotAllowed(f"{path} takes {allowed}, not {method}")
+            methods = (allowed, "HEAD") if allowed == "GET" else (allowed,)
+            raise MethodNotAllowed(f"{path} takes {allowed}, not {method}", allow=methods)
         return handler
 
     async def _list(self, exchange: Exchange) -> None:

@@ -28,7 +28,7 @@ def continue_trace(traceparent: bytes) -> Span | None:
     match = _TRACEPARENT.fullmatch(traceparent.strip())
     if match is None:
         return None
-    version, trace_id, parent_id, flags, rest = (part and part.decode("latin-1") for part in match.groups())
+    version, trace_id, parent_id, flags, rest = (part.decode("latin-1") for part in match.groups(b""))
     if version == "ff" or trace_id == _NO_TRACE or parent_id == _NO_SPAN or (version == "00" and rest):
         return None
     # Only `sampled` is passed on: a flag of a later version means nothing under ours.

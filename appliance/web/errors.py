@@ -4,7 +4,7 @@ import math
 
 import msgspec
 
-from appliance.core.errors import ApplianceError, UnsupportedMediaType
+from appliance.core.errors import ApplianceError, MethodNotAllowed, UnsupportedMediaType
 
 Rendered = tuple[int, bytes, list[tuple[str, str]]]
 """Status, JSON body, extra headers."""
@@ -66,6 +66,8 @@ def render_error(error: ApplianceError, path: str, *, messages_path: str = MESSA
         headers.append(("retry-after", str(max(1, math.ceil(error.retry_after_s)))))
     if error.status == 401:
         headers.append(("www-authenticate", "Bearer"))
+    if isinstance(error, MethodNotAllowed) and error.allow:
+        headers.append(("allow", ", ".join(error.allow)))
     if isinstance(error, UnsupportedEncoding):
         headers.append(("accept-encoding", "gzip, deflate, zstd"))
     return error.status, msgspec.json.encode(error_body(error, path, messages_path)), headers

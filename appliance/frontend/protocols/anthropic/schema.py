@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from appliance.frontend.protocols.openai.extensions import ABSENT
+from appliance.frontend.protocols.openai.extensions import absent
 
 ThinkingType = Literal["enabled", "disabled", "adaptive", "between_tools"]
 ToolChoiceType = Literal["auto", "any", "tool", "none"]
@@ -72,7 +72,7 @@ class OutputFormat(msgspec.Struct, kw_only=True):
     """A schema that the answer's text must fit; its text is kept as it came."""
 
     type: Literal["json_schema"]
-    schema: msgspec.Raw = ABSENT
+    schema: msgspec.Raw = absent()
 
 
 class OutputConfig(msgspec.Struct, kw_only=True):

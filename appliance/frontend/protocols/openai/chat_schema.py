@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from appliance.frontend.protocols.openai.extensions import ABSENT, GenerationFields
+from appliance.frontend.protocols.openai.extensions import GenerationFields, absent
 
 Role = Literal["developer", "system", "user", "assistant", "tool", "function"]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
@@ -79,7 +79,7 @@ class SchemaFormat(msgspec.Struct, kw_only=True):
     """`response_format.json_schema`; the schema's text is kept as it came."""
 
     name: str
-    schema: msgspec.Raw = ABSENT
+    schema: msgspec.Raw = absent()
     description: str | None = None
     strict: bool | None = None
 

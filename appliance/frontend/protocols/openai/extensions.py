@@ -10,8 +10,12 @@ TokenId = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 Unsigned64 = Annotated[int, msgspec.Meta(ge=0)]  # msgspec takes no bound above 63 bits
 Signed32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 
-ABSENT = msgspec.Raw(b"")
-"""A raw member that the body does not have."""
+_EMPTY = msgspec.Raw(b"")
+
+
+def absent() -> Any:
+    """The default of a raw member: empty. Made by a function, as the API's schema cannot show it."""
+    return msgspec.field(default_factory=lambda: _EMPTY)
 
 
 class RouterHints(msgspec.Struct, kw_only=True):
@@ -93,7 +97,7 @@ class GenerationFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
     ignore_eos: bool | None = None
     include_stop_str_in_output: bool | None = None
     skip_special_tokens: bool | None = None
-    guided_json: msgspec.Raw = ABSENT
+    guided_json: msgspec.Raw = absent()
     guided_regex: str | None = None
     guided_choice: list[str] | None = None
     guided_grammar: str | None = None

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from appliance.frontend.protocols.openai.extensions import ABSENT, Nvext, StreamOptions
+from appliance.frontend.protocols.openai.extensions import Nvext, StreamOptions, absent
 
 
 class ReasoningOptions(msgspec.Struct, kw_only=True):
@@ -23,7 +23,7 @@ class TextFormat(msgspec.Struct, kw_only=True):
 
     type: str
     name: str | None = None
-    schema: msgspec.Raw = ABSENT
+    schema: msgspec.Raw = absent()
     description: str | None = None
     strict: bool | None = None
 
