@@ -4,13 +4,15 @@ from collections.abc import Iterable
 
 import trio
 
-from appliance.core.errors import InternalError, ModelFileBad, ModelNotFound
+from appliance.core.errors import InternalError, ModelFileBad, ModelNotFound, ModelNotReady
 from appliance.core.identity import Digest, ModelName
 from appliance.core.records import ModelRecord
 from appliance.core.requests import ModelCard
 from appliance.preprocess.prepare import AskWorker, PromptBuilder
 from appliance.preprocess.template import ChatTemplate
 from appliance.preprocess.tokenizer import TextTokenizer
+
+FAILED_RETRY_S = 30  # a failed model stays so until someone changes its graph
 
 
 class ServedModel:
@@ -82,6 +84,13 @@ class Catalog:
             known = ", ".join(self._records) or "none"
             raise ModelNotFound(f"the model {name!r} does not exist; models here: {known}", param="model")
         return found
+
+    def check_hope(self, name: str) -> None:
+        """Raise `ModelNotFound` or `ModelNotReady` for a model that will not become ready by waiting."""
+        record = self.record(name)
+        if record.phase == "failed":
+            reason = record.reason or "its workers failed"
+            raise ModelNotReady(f"the model {name!r} cannot be served: {reason}", retry_after_s=FAILED_RETRY_S)
 
     def served(self, name: ModelName) -> ServedModel | None:
         """What the first card of the model taught us; None while no worker was ever ready."""

@@ -42,6 +42,7 @@ class Fleet:
         for id_ in self._joined - present.keys():
             self._joined.discard(id_)
             self._nursery.start_soon(self._transport.disconnect, id_)
+        self._router.look_again()
 
     def on_lost(self, worker: WorkerId, reason: str) -> None:
         """A link ended by itself: place nothing there, and join again if the worker is still reported ready."""

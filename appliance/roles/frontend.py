@@ -62,7 +62,7 @@ class _Frontend:
         self._metrics = Metrics(TABLE)
         self._accounts = Accounts(self._metrics)
         self._catalog = Catalog()
-        self._router = Router(options.settings.router.mode)
+        self._router = Router(options.settings.router.mode, self._catalog.check_hope)
 
     async def run(self) -> None:
         sockets = adopt(self._fds)

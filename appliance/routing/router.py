@@ -1,6 +1,6 @@
 """Admission and placement: waits for a ready worker, picks one, and frees its load when the request ends."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -24,8 +24,10 @@ class Placement:
 class Router:
     """Candidates of every model and the load that was placed on them. One per front-end process."""
 
-    def __init__(self, mode: str) -> None:
+    def __init__(self, mode: str, check_hope: Callable[[ModelName], None] = lambda _: None) -> None:
+        """`check_hope` raises the `ApplianceError` of a model that waiting will not help."""
         self.mode = mode
+        self._check_hope = check_hope
         self._pools: dict[ModelName, dict[WorkerId, Candidate]] = {}
         self._policies: dict[ModelName, Policy] = {}
         self._arrival: dict[ModelName, trio.Event] = {}
@@ -68,17 +70,24 @@ class Router:
     async def wait_ready(self, model: ModelName, hold_s: float) -> None:
         """Return once the model has a ready worker; at once when it has. Raises `ModelNotReady` after `hold_s`.
 
-        Cancelling leaves the queue and changes nothing.
+        Raises what `check_hope` raises as soon as waiting is in vain. Cancelling leaves the queue and changes nothing.
         """
         if self._pools.get(model):
             return
         with trio.move_on_after(hold_s):
             while not self._pools.get(model):
+                self._check_hope(model)
                 await self._arrival.setdefault(model, trio.Event()).wait()
             return
         raise ModelNotReady(
             f"model {model!r} has no ready worker after {hold_s:g} s of waiting; try again later", retry_after_s=5
         )
+
+    def look_again(self) -> None:
+        """Have held requests see whether their wait is still worthwhile."""
+        arrivals, self._arrival = self._arrival, {}
+        for held in arrivals.values():
+            held.set()
 
     def check_instance(self, model: ModelName, number: int) -> None:
         """Raise `InvalidRequest` unless a ready worker of the model has this instance number."""

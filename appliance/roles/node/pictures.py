@@ -1,17 +1,22 @@
 """The picture that front ends get: workers, models, keys, settings. Pure: facts in, one message out."""
 
+import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from appliance.core.errors import ApplianceError
 from appliance.core.identity import ModelName, WorkerId
 from appliance.core.records import KeyRecord, ModelPhase, ModelRecord, StoredObject, WorkerRecord
 from appliance.core.settings import Settings
+from appliance.graph.arguments import flag_value
 from appliance.graph.documents import document_of
 from appliance.graph.launch import plan_launch
 from appliance.graph.schema import read_graph
 from appliance.roles.model_names import served_name
 from appliance.supervision.views import WorkerView
 from appliance.wire.bus_messages import Picture
+
+OTHER_FOLDERS = re.compile(r"(?<!\S)/(?:[^\s/]+/)+")
 
 
 def compose_picture(
@@ -30,7 +35,7 @@ def models(
     graphs: Iterable[StoredObject], workers: Sequence[WorkerRecord], views: Sequence[WorkerView]
 ) -> list[ModelRecord]:
     """Every name that a stored graph serves, and every name that a worker has shown, with its phase."""
-    reasons = {view.id: view.reason for view in views}
+    reasons = {view.id: _without_paths(view) for view in views}
     names: dict[ModelName, int] = {}
     for graph in graphs:
         for name in _declared(graph):
@@ -39,6 +44,14 @@ def models(
         if worker.card is not None:
             names.setdefault(worker.card.name, int(min((v.since for v in views if v.id == worker.id), default=0)))
     return [_model(name, created, workers, reasons) for name, created in names.items()]
+
+
+def _without_paths(view: WorkerView) -> str:
+    """The reason of a worker's phase for clients: files by their name only."""
+    model = flag_value(view.instance.argv, "--model") or ""
+    folder = str(Path(model).parent)
+    named = view.reason.replace(f"{folder}/", "") if folder.startswith("/") else view.reason
+    return OTHER_FOLDERS.sub("", named)
 
 
 def _declared(graph: StoredObject) -> list[ModelName]:

@@ -1,5 +1,7 @@
 """What front ends are told of models and workers."""
 
+import dataclasses
+
 import pytest
 
 from appliance.core.identity import ModelName, WorkerId
@@ -60,6 +62,22 @@ def test_phase_of_a_model(views: list[WorkerView], phase: str) -> None:
 
 def test_a_failed_model_says_why() -> None:
     assert picture(view("failed", reason="bad file")).models[0].reason == "bad file"
+
+
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        ("model /data/my models/x.gguf is truncated", "model x.gguf is truncated"),
+        ("cannot read /opt/lib/engine.so: denied", "cannot read engine.so: denied"),
+        ("3 of 4 and/or more", "3 of 4 and/or more"),
+    ],
+)
+def test_reasons_for_clients_name_no_folder(reason: str, shown: str) -> None:
+    instance = dataclasses.replace(
+        view("failed").instance, argv=("worker", "--served-model-name", "m", "--model", "/data/my models/x.gguf")
+    )
+    failed = dataclasses.replace(view("failed", reason=reason), instance=instance)
+    assert picture(failed).models[0].reason == shown
 
 
 def test_workers_without_a_card_have_the_declared_name() -> None:

@@ -127,3 +127,37 @@ def test_a_pin_on_nobody_is_the_clients_mistake() -> None:
     r.withdraw(WorkerId("a"))
     with pytest.raises(ModelNotReady):
         r.check_instance(MODEL, instance_number(WorkerId("a")))
+
+
+async def test_held_requests_end_when_waiting_is_in_vain(autojump_clock: trio.testing.MockClock) -> None:
+    given_up = False
+
+    def check_hope(model: ModelName) -> None:
+        if given_up:
+            raise ModelNotReady("it failed")
+
+    r = Router("random", check_hope)
+    start = trio.current_time()
+    async with trio.open_nursery() as nursery:
+
+        async def give_up() -> None:
+            nonlocal given_up
+            await trio.sleep(5)
+            r.look_again()  # still hopeful: it goes on waiting
+            await trio.sleep(5)
+            given_up = True
+            r.look_again()
+
+        nursery.start_soon(give_up)
+        with pytest.raises(ModelNotReady, match="it failed"):
+            await r.wait_ready(MODEL, 60)
+    assert trio.current_time() == start + 10
+
+
+async def test_a_hopeless_model_with_a_worker_is_served() -> None:
+    def check_hope(model: ModelName) -> None:
+        raise ModelNotReady("it failed")
+
+    r = Router("random", check_hope)
+    r.add(WorkerId("a"), card())
+    await r.wait_ready(MODEL, 60)
