@@ -4,7 +4,7 @@ import time
 
 from appliance.core.records import KeyRecord, ModelRecord
 from appliance.core.settings import Settings
-from appliance.roles.node.desired import OWN_GRAPH, DesiredState
+from appliance.roles.node.desired import DesiredState
 from appliance.roles.node.pictures import compose_picture
 from appliance.supervision.supervisor import Supervisor
 from appliance.supervision.views import WorkerView
@@ -50,11 +50,11 @@ class Board:
 
     def workers(self) -> list[WorkerView]:
         """All processes but front ends."""
-        return [view for view in self._supervisor.views() if view.instance.graph != OWN_GRAPH]
+        return [view for view in self._supervisor.views() if view.instance.type != "frontend"]
 
     def front_ends(self) -> list[WorkerView]:
         """The processes on the public port."""
-        return [view for view in self._supervisor.views() if view.instance.graph == OWN_GRAPH]
+        return [view for view in self._supervisor.views() if view.instance.type == "frontend"]
 
     def is_ready(self) -> bool:
         """Every wanted process serves, and so do we."""

@@ -19,7 +19,8 @@ from appliance.supervision.views import WorkerView
 log = logging.getLogger(__name__)
 
 OWN_GRAPH = "appliance"
-"""Graph name of the processes that every graph shares: the front ends on the public port."""
+"""Graph name that the shared front ends go by in logs and ids. Their type tells them from workers: a user's graph may
+have the same name."""
 REWRITE_S = 5.0  # between tries to write a status to a full disk
 RUN_ON_A_BOX = ("frontend", "worker")
 """Verbs of ours that a graph's components run as processes here."""
@@ -62,8 +63,9 @@ class DesiredState:
 
     def states_of(self, graph: StoredObject, views: Sequence[WorkerView]) -> list[InstanceState]:
         """The processes of a graph, the shared front ends counted for its front-end component."""
-        own = [_state(view, view.instance.component) for view in views if view.instance.graph == graph.name]
-        shared = [view for view in views if view.instance.graph == OWN_GRAPH]
+        shared = [view for view in views if view.instance.type == "frontend"]
+        workers = [view for view in views if view.instance.type != "frontend"]
+        own = [_state(view, view.instance.component) for view in workers if view.instance.graph == graph.name]
         stand_ins = [one for one in self.wanted_of(graph) if one.type == "frontend"]
         for stand_in, view in zip(stand_ins, shared, strict=False):
             own.append(_state(view, stand_in.component, stand_in.spec_hash))

@@ -10,8 +10,10 @@ import trio
 from appliance.core.errors import StateUnavailable
 from appliance.core.ports import StateReader, StateWriter
 from appliance.core.records import ObjectChange
+from appliance.core.settings import Settings
 from appliance.graph.kinds import DGD
-from appliance.roles.node.desired import REWRITE_S, DesiredState
+from appliance.roles.node.board import Board
+from appliance.roles.node.desired import OWN_GRAPH, REWRITE_S, DesiredState
 from appliance.roles.node.objects import ObjectStoreAdmin
 from appliance.state.memory import MemoryStateStore
 from appliance.supervision.supervisor import Supervisor
@@ -56,11 +58,21 @@ class FaultyStore:
 
 
 @pytest.fixture
-async def node(nursery: trio.Nursery) -> tuple[FaultyStore, Supervisor]:
-    store, supervisor = FaultyStore(), Supervisor(FakeWorld().make())
+def supervisor() -> Supervisor:
+    return Supervisor(FakeWorld().make())
+
+
+@pytest.fixture
+def store() -> FaultyStore:
+    return FaultyStore()
+
+
+@pytest.fixture
+async def desired(nursery: trio.Nursery, store: FaultyStore, supervisor: Supervisor) -> DesiredState:
+    made = DesiredState(store, supervisor, 1)
     await nursery.start(supervisor.run)
-    await nursery.start(DesiredState(store, supervisor, 1).run)
-    return store, supervisor
+    await nursery.start(made.run)
+    return made
 
 
 def components(supervisor: Supervisor) -> set[str]:
@@ -73,9 +85,8 @@ async def state_of(store: FaultyStore, name: str) -> object:
 
 
 async def test_a_full_disk_does_not_end_the_node(
-    autojump_clock: trio.testing.MockClock, node: tuple[FaultyStore, Supervisor]
+    autojump_clock: trio.testing.MockClock, desired: DesiredState, store: FaultyStore, supervisor: Supervisor
 ) -> None:
-    store, supervisor = node
     store.full = True
     await ObjectStoreAdmin(store.memory).apply_objects([graph(worker("w"))])
     await trio.sleep(3 * REWRITE_S)
@@ -87,9 +98,8 @@ async def test_a_full_disk_does_not_end_the_node(
 
 
 async def test_a_graph_deleted_while_the_watch_was_behind_is_no_longer_wanted(
-    autojump_clock: trio.testing.MockClock, node: tuple[FaultyStore, Supervisor]
+    autojump_clock: trio.testing.MockClock, desired: DesiredState, store: FaultyStore, supervisor: Supervisor
 ) -> None:
-    store, supervisor = node
     admin = ObjectStoreAdmin(store.memory)
     await admin.apply_objects([graph(worker("w"))])
     await trio.sleep(1)
@@ -102,3 +112,13 @@ async def test_a_graph_deleted_while_the_watch_was_behind_is_no_longer_wanted(
     store.flowing.set()
     await trio.sleep(60)
     assert components(supervisor) == {"frontend", "x"}
+
+
+async def test_a_graph_may_be_called_like_our_own(
+    autojump_clock: trio.testing.MockClock, desired: DesiredState, store: FaultyStore, supervisor: Supervisor
+) -> None:
+    await ObjectStoreAdmin(store.memory).apply_objects([graph(worker("w"), name=OWN_GRAPH)])
+    await trio.sleep(1)
+    board = Board(Settings(), desired, supervisor)
+    assert [view.instance.component for view in board.workers()] == ["w"]
+    assert [view.instance.component for view in board.front_ends()] == ["frontend"]
