@@ -8,6 +8,7 @@ from pathlib import Path
 
 TAIL_LINES = 60
 """How many of the last lines are searched for a hint."""
+WRONG_USAGE = 2  # what our own executable, like most, ends with when it does not understand its arguments
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ def explain_exit(
         return ExitReason("signal", f"it was ended by {signal_name(-returncode)}")
     if returncode == 0:
         return ExitReason("exit", "it ended by itself without an error")
+    if returncode == WRONG_USAGE:
+        return ExitReason("usage", "its arguments are wrong; its log says which", final=True)
     if returncode > 128 and (name := _known_signal(returncode - 128)):
         return ExitReason("exit", f"it ended with exit code {returncode} (its child was ended by {name})")
     return ExitReason("exit", f"it ended with exit code {returncode}")

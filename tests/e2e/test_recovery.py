@@ -52,3 +52,20 @@ def test_a_request_held_for_a_deleted_model_ends_with_it(binary: str | None, tmp
         one.cli("delete", "dgd", "cold")
         asking.join(10)
         assert answers == [404]
+
+
+def test_a_missing_certificate_ends_the_start_at_once(binary: str | None, tmp_path: Path) -> None:
+    one = Appliance(binary, tmp_path / "state")
+    flags = ("--tls-cert-path", str(tmp_path / "no.pem"), "--tls-key-path", str(tmp_path / "no.key"))
+    failed = one.run("serve", "--port", "0", "--engine", "mocker", *flags, "m", timeout=20)
+    assert failed.returncode == 2
+    assert "no.pem" in failed.stderr
+    assert len(failed.stderr.splitlines()) == 1
+
+
+def test_a_worker_with_wrong_arguments_is_not_started_over_and_over(binary: str | None, tmp_path: Path) -> None:
+    with appliance(binary, tmp_path / "state", "--engine", "mocker", "m") as one:
+        apply(one, tmp_path, "odd", "--engine", "mocker", "--model", "x", "--context-length", "many")
+        (failed,) = eventually(lambda: [w for w in one.status()["workers"] if w["phase"] == "failed"])
+        assert failed["restarts"] == 0
+        assert "arguments" in failed["reason"]

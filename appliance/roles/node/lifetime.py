@@ -13,6 +13,7 @@ from appliance.core.config import environment
 from appliance.core.errors import EngineFailed, StateUnavailable
 from appliance.core.paths import Paths
 from appliance.core.records import KeyRecord
+from appliance.core.settings import Settings
 from appliance.frontend.protocols.request_template import read_request_template
 from appliance.models.demo import DEMO_NAME
 from appliance.roles.node.admin import NodeAdmin
@@ -37,6 +38,7 @@ from appliance.supervision.supervisor import Supervisor
 from appliance.supervision.surroundings import Surroundings
 from appliance.transport.bus_server import BusServer
 from appliance.web.guards import check_bind
+from appliance.web.tls import server_context
 
 log = structlog.get_logger(__name__)
 
@@ -55,8 +57,7 @@ class Node:
         paths = self._options.paths
         make_folders(paths)
         file_keys = read_key_file(self._settings.http.api_key_file)
-        if self._settings.requests.template_file is not None:
-            read_request_template(self._settings.requests.template_file)  # front ends would fail over and over
+        check_files_of_front_ends(self._settings)
         async with AsyncExitStack() as stack:
             stack.enter_context(hold_lock(paths.lock))
             store = await stack.enter_async_context(open_store(paths.database))
@@ -172,6 +173,13 @@ class _Running:
             start_deadline_s=self._launcher.start_deadline_s,
             guard=guard,
         )
+
+
+def check_files_of_front_ends(settings: Settings) -> None:
+    """Read what only front ends use: with a bad file they would fail over and over. Raises `UsageError`."""
+    if settings.requests.template_file is not None:
+        read_request_template(settings.requests.template_file)
+    server_context(settings.http.tls_cert_path, settings.http.tls_key_path)
 
 
 def make_folders(paths: Paths) -> None:
