@@ -13,6 +13,18 @@ from appliance.preprocess.template import ChatTemplate
 from appliance.preprocess.tokenizer import TextTokenizer
 
 FAILED_RETRY_S = 30  # a failed model stays so until someone changes its graph
+TEXT_FACTS = (
+    "io",
+    "task",
+    "files",
+    "bos_token",
+    "eos_token",
+    "add_bos",
+    "eos_token_ids",
+    "vocab_size",
+    "embedding_size",
+)
+"""Members of a card in which workers of one model agree; others differ with the memory of their devices."""
 
 
 class ServedModel:
@@ -99,6 +111,11 @@ class Catalog:
     def missing_files(self, card: ModelCard) -> list[Digest]:
         """Files of a card that were not fetched yet."""
         return [ref.digest for ref in card.files.values() if ref.digest not in self._files]
+
+    def clashes(self, card: ModelCard) -> bool:
+        """Whether the known model of that name is another one: prompts made for it are no prompts for this card."""
+        known = self._served.get(card.name)
+        return known is not None and any(getattr(known.card, fact) != getattr(card, fact) for fact in TEXT_FACTS)
 
     async def learn(self, card: ModelCard, fetched: dict[Digest, bytes], ask_worker: AskWorker) -> None:
         """Take in a worker's card; a card like the known one changes nothing. Raises `ModelFileBad`.

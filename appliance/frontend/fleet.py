@@ -6,16 +6,18 @@ from functools import partial
 
 import trio
 
-from appliance.core.errors import ApplianceError
-from appliance.core.identity import ModelName, WorkerId
+from appliance.core.errors import ApplianceError, Conflict, WorkerLost
+from appliance.core.identity import Digest, ModelName, WorkerId
 from appliance.core.ports import WorkerTransport
 from appliance.core.records import WorkerRecord
+from appliance.core.requests import ModelCard
 from appliance.frontend.catalog import Catalog
 from appliance.routing.router import Router
 
 log = logging.getLogger(__name__)
 
 REJOIN_S = 0.2  # a worker may report ready a moment before its socket takes connections
+REJOIN_CAP_S = 2.0  # of the growing pause between tries
 
 
 class Fleet:
@@ -30,6 +32,8 @@ class Fleet:
         self._wanted: dict[WorkerId, WorkerRecord] = {}
         self._joining: set[WorkerId] = set()
         self._joined: set[WorkerId] = set()
+        self._lost_meanwhile: set[WorkerId] = set()
+        """Workers whose link ended while they were being joined."""
 
     def apply(self, workers: Iterable[WorkerRecord]) -> None:
         """Join ready workers, withdraw draining ones, leave vanished ones."""
@@ -48,6 +52,7 @@ class Fleet:
         """A link ended by itself: place nothing there, and join again if the worker is still reported ready."""
         self._router.withdraw(worker)
         self._joined.discard(worker)
+        self._lost_meanwhile.add(worker)
         log.warning("link lost worker=%s reason=%s", worker, reason)
         if worker in self._wanted:
             self._start_joining(self._wanted[worker])
@@ -63,30 +68,51 @@ class Fleet:
 
     async def _join(self, worker: WorkerRecord) -> None:
         """Try until it works or the worker is no longer wanted."""
+        said, pause_s = "", REJOIN_S
         try:
             while worker.id in self._wanted:
                 try:
                     await self._join_once(worker)
                 except ApplianceError as error:
-                    log.info("worker not reachable yet worker=%s error=%s", worker.id, error)
-                    await trio.sleep(REJOIN_S)
+                    if error.message != said:
+                        said = error.message
+                        log.warning("cannot use worker yet worker=%s error=%s", worker.id, said)
+                    await trio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, REJOIN_CAP_S)
                 else:
                     return
         finally:
             self._joining.discard(worker.id)
+            self._lost_meanwhile.discard(worker.id)
 
     async def _join_once(self, worker: WorkerRecord) -> None:
+        self._lost_meanwhile.discard(worker.id)
         card = await self._transport.connect(worker.id, worker.address)
         try:
-            missing = self._catalog.missing_files(card)
-            fetched = {digest: await self._transport.read_file(worker.id, digest) for digest in missing}
-            await self._catalog.learn(card, fetched, partial(self._tokenize, card.name))
+            await self._learn(worker.id, card)
         except ApplianceError:
             await self._transport.disconnect(worker.id)
             raise
         self._joined.add(worker.id)
         if worker.id in self._wanted:
             self._router.add(worker.id, card)
+
+    async def _learn(self, worker: WorkerId, card: ModelCard) -> None:
+        """Get what is needed to use the worker. Raises `Conflict` while another model is served under its name."""
+        self._refuse_clash(card)
+        fetched: dict[Digest, bytes] = {}
+        # In a loop: files that were there may have been dropped while others were fetched.
+        while missing := [digest for digest in self._catalog.missing_files(card) if digest not in fetched]:
+            fetched[missing[0]] = await self._transport.read_file(worker, missing[0])
+        await self._catalog.learn(card, fetched, partial(self._tokenize, card.name))
+        self._refuse_clash(card)  # two may have been learning at once
+        if worker in self._lost_meanwhile:
+            raise WorkerLost(f"the link to worker {worker} ended while its model was learnt")
+
+    def _refuse_clash(self, card: ModelCard) -> None:
+        """Token ids of one model mean nothing to another; the one that is served now stays until its workers go."""
+        if self._router.ready_workers(card.name) and self._catalog.clashes(card):
+            raise Conflict(f"another model is served as {card.name!r}; give one of them another --served-model-name")
 
     async def _tokenize(self, model: ModelName, text: str) -> list[int]:
         """Token ids of a text by any ready worker of the model. Raises `ModelNotReady`, `WorkerLost`."""

@@ -1,0 +1,53 @@
+"""A worker transport without links: each test says which workers answer, and with which files."""
+
+from contextlib import AbstractAsyncContextManager
+
+import trio
+
+from appliance.core.errors import Conflict, NotFound, WorkerLost
+from appliance.core.identity import Digest, WorkerId
+from appliance.core.ports import StreamSink
+from appliance.core.requests import EngineRequest, ModelCard
+
+
+class FakeTransport:
+    """Connects to the workers in `cards`; `files` takes `file_s` virtual seconds each."""
+
+    def __init__(self) -> None:
+        self.cards: dict[WorkerId, ModelCard] = {}
+        self.files: dict[Digest, bytes] = {}
+        self.file_s = 1.0
+        self.linked: set[WorkerId] = set()
+        self.connects = 0
+
+    async def connect(self, worker: WorkerId, address: str) -> ModelCard:
+        await trio.lowlevel.checkpoint()
+        self.connects += 1
+        if worker in self.linked:
+            raise Conflict(f"there is a link to {worker}")
+        if worker not in self.cards:
+            raise WorkerLost(f"no worker {worker}")
+        self.linked.add(worker)
+        return self.cards[worker]
+
+    async def disconnect(self, worker: WorkerId) -> None:
+        self.linked.discard(worker)
+        await trio.lowlevel.checkpoint()
+
+    def open(self, worker: WorkerId, request: EngineRequest, sink: StreamSink) -> AbstractAsyncContextManager[None]:
+        raise NotImplementedError
+
+    async def embed(self, worker: WorkerId, request: EngineRequest) -> list[float]:
+        raise NotImplementedError
+
+    async def read_file(self, worker: WorkerId, digest: Digest) -> bytes:
+        await trio.sleep(self.file_s)
+        if digest not in self.files:
+            raise NotFound(f"no file {digest}")
+        return self.files[digest]
+
+    async def tokenize(self, worker: WorkerId, text: str, *, special: bool) -> list[int]:
+        raise NotImplementedError
+
+    async def probe(self, worker: WorkerId) -> float:
+        raise NotImplementedError

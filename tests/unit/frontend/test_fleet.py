@@ -1,0 +1,109 @@
+"""Joining and leaving workers while models, links and pictures change."""
+
+from dataclasses import dataclass, field
+
+import pytest
+import trio
+
+from appliance.core.identity import Digest, ModelName, WorkerId
+from appliance.core.records import ModelRecord, WorkerRecord
+from appliance.core.requests import FileRef, ModelCard
+from appliance.frontend.catalog import Catalog
+from appliance.frontend.fleet import Fleet
+from appliance.routing.router import Router
+from tests.fakes.transport import FakeTransport
+
+M = ModelName("m")
+NOTES = {"a.txt": Digest("a" * 64), "b.txt": Digest("b" * 64)}
+
+
+def card(name: ModelName = M, *, vocabulary: int = 10, files: dict[str, Digest] | None = None) -> ModelCard:
+    """Of an embedding model, so that no tokenizer is needed."""
+    refs = {file: FileRef(digest, 1) for file, digest in (files or {}).items()}
+    return ModelCard(name=name, context_length=64, engine="fake", task="embed", vocab_size=vocabulary, files=refs)
+
+
+@dataclass
+class FrontEnd:
+    nursery: trio.Nursery
+    transport: FakeTransport = field(default_factory=FakeTransport)
+    catalog: Catalog = field(default_factory=Catalog)
+    router: Router = field(default_factory=lambda: Router("random"))
+
+    def __post_init__(self) -> None:
+        self.transport.files = dict.fromkeys(NOTES.values(), b"x")
+        self.fleet = Fleet(self.transport, self.catalog, self.router, self.nursery)
+
+    def picture(self, **workers: ModelCard) -> None:
+        """Take in a picture in which exactly these workers are ready."""
+        cards = {WorkerId(name): card for name, card in workers.items()}
+        self.transport.cards |= cards
+        names = {card.name for card in cards.values()}
+        self.catalog.set_records(ModelRecord(name=name, phase="ready", created=0) for name in names)
+        records = [WorkerRecord(id=i, model=c.name, phase="ready", address="", card=c) for i, c in cards.items()]
+        self.fleet.apply(records)
+
+    def placeable(self) -> set[str]:
+        return set(self.router.load())
+
+
+@pytest.fixture
+def front_end(nursery: trio.Nursery) -> FrontEnd:
+    return FrontEnd(nursery)
+
+
+async def test_a_link_that_ends_while_the_model_is_learnt_is_made_again(
+    autojump_clock: trio.testing.MockClock, front_end: FrontEnd
+) -> None:
+    front_end.picture(w=card(files=NOTES))
+    await trio.sleep(1.5)
+    front_end.transport.file_s = 0
+    front_end.transport.linked.clear()
+    front_end.fleet.on_lost(WorkerId("w"), "reset")
+    await trio.sleep(10)
+    assert front_end.placeable() == {"w"}
+    assert front_end.transport.linked == {"w"}
+
+
+async def test_a_file_dropped_with_another_model_is_fetched_again(
+    autojump_clock: trio.testing.MockClock, front_end: FrontEnd
+) -> None:
+    first = card(ModelName("first"), files={"a.txt": NOTES["a.txt"]})
+    front_end.picture(v=first)
+    await trio.sleep(5)
+    second = card(ModelName("second"), files=NOTES)
+    front_end.picture(v=first, w=second)
+    await trio.sleep(0.5)
+    front_end.picture(w=second)
+    await trio.sleep(10)
+    assert front_end.placeable() == {"w"}
+
+
+async def test_workers_of_another_model_wait_until_the_name_is_free(
+    autojump_clock: trio.testing.MockClock, front_end: FrontEnd
+) -> None:
+    old, new = card(vocabulary=10), card(vocabulary=20)
+    front_end.picture(v=old)
+    await trio.sleep(1)
+    front_end.picture(v=old, w=new)
+    await trio.sleep(60)
+    assert front_end.placeable() == {"v"}
+    served = front_end.catalog.served(M)
+    assert served is not None
+    assert served.card == old
+    assert front_end.transport.connects < 40
+    front_end.picture(w=new)
+    await trio.sleep(5)
+    assert front_end.placeable() == {"w"}
+    served = front_end.catalog.served(M)
+    assert served is not None
+    assert served.card == new
+
+
+async def test_replicas_may_differ_in_what_their_devices_hold(
+    autojump_clock: trio.testing.MockClock, front_end: FrontEnd
+) -> None:
+    small = ModelCard(name=M, context_length=32, engine="fake", task="embed", vocab_size=10, total_kv_blocks=2)
+    front_end.picture(v=card(), w=small)
+    await trio.sleep(5)
+    assert front_end.placeable() == {"v", "w"}
