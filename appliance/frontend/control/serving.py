@@ -70,7 +70,7 @@ async def read_json(kind: Any) -> Any:
     """The request's body as JSON of the given type. Raises `InvalidRequest`."""
     try:
         return msgspec.json.decode(await request.get_data(), type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise errors.InvalidRequest(f"cannot read the request body as JSON: {error}") from None
 
 

@@ -12,6 +12,12 @@ from appliance.frontend.control.openapi.requests import Schema, reference, reque
 _JSON = "application/json"
 _UNSIGNED: Schema = {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer", "minimum": 1}}}
+_EVENT: Schema = {
+    "description": "Each event of the stream; `data` is JSON, or `[DONE]` at the end of OpenAI's streams",
+    "type": "object",
+    "required": ["data"],
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+}
 
 
 def describe_api(paths: PathSettings) -> dict[str, Any]:
@@ -65,7 +71,7 @@ def _content(operation: Operation) -> dict[str, Any]:
         return {"text/plain": {"schema": {"type": "string"}}}
     content: dict[str, Any] = {_JSON: {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}}
     if operation.streams:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content["text/event-stream"] = {"schema": _EVENT}
     return content
 
 

@@ -58,6 +58,8 @@ async def test_busy_threshold(client: Client) -> None:
         (b"{", 400),
         (b"", 400),
         (b"{}", 400),
+        (b'{"model":"\xff"}', 400),
+        (b"[" * 5000, 400),
         (b'{"model":3}', 400),
         (b'{"model":"m","active_decode_blocks_threshold":1.5}', 400),
         (b'{"model":"m","active_prefill_tokens_threshold":-1}', 400),
