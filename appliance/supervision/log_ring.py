@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -134,14 +134,16 @@ class LogRing:
     @contextmanager
     def follow(self) -> Iterator[trio.MemoryReceiveChannel[LogLine]]:
         """Every line from now on. `lines()` right before it, without a checkpoint between, makes a gapless whole."""
-        send, receive = trio.open_memory_channel[LogLine](FOLLOW_LINES)
-        follower = _Follower(send)
+        with follow_all([self]) as lines:
+            yield lines
+
+    def add_follower(self, follower: _Follower) -> None:
+        """Send it every line from now on; `follow_all` calls it."""
         self._followers.add(follower)
-        with send, receive:
-            try:
-                yield receive
-            finally:
-                self._followers.discard(follower)
+
+    def drop_follower(self, follower: _Follower) -> None:
+        """Send it nothing more."""
+        self._followers.discard(follower)
 
     def _keep(self, life: _Life, lines: list[LogLine]) -> None:
         for line in lines:
@@ -156,6 +158,21 @@ class LogRing:
         file.write("".join(f"{_stamp(line.at)} {line.worker} {line.text}\n" for line in lines))
         if file.failure and file.failure != before:
             life.keep(LogLine(self._clock(), lines[-1].worker, file.failure))
+
+
+@contextmanager
+def follow_all(rings: Sequence[LogRing]) -> Iterator[trio.MemoryReceiveChannel[LogLine]]:
+    """Every line of several rings from now on, in the order in which they are written."""
+    send, receive = trio.open_memory_channel[LogLine](FOLLOW_LINES)
+    follower = _Follower(send)
+    for ring in rings:
+        ring.add_follower(follower)
+    with send, receive:
+        try:
+            yield receive
+        finally:
+            for ring in rings:
+                ring.drop_follower(follower)
 
 
 def _stamp(at: float) -> str:

@@ -1,18 +1,16 @@
 """What is and what was, for the admin API: status, ledger, logs, settings."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
 from typing import Any
 
 import msgspec
-import trio
 
 from appliance import __version__
-from appliance.core.errors import NotFound
 from appliance.core.ports import StateStore
 from appliance.roles.node.board import Board
-from appliance.supervision.log_ring import LogLine, LogRing
+from appliance.roles.node.instance_logs import InstanceLogs
 from appliance.supervision.supervisor import Supervisor
 from appliance.supervision.views import WorkerView
 from appliance.transport.bus_server import BusServer
@@ -26,7 +24,8 @@ class NodeDiagnosis:
     """`Diagnosis` over the board, the store and the log rings."""
 
     def __init__(self, board: Board, store: StateStore, supervisor: Supervisor, bus: BusServer, port: int) -> None:
-        self._board, self._store, self._supervisor, self._bus, self._port = board, store, supervisor, bus, port
+        self._board, self._store, self._bus, self._port = board, store, bus, port
+        self._logs = InstanceLogs(supervisor)
 
     async def status(self) -> Object:
         requests = await self._bus.pull_all("frontend", "requests", PULL_S)
@@ -54,38 +53,13 @@ class NodeDiagnosis:
         return asdict(self._board.settings)
 
     async def find_logs(self, component: str) -> str:
-        """A key (`graph/component/index`), a worker id, a component, or a model name."""
-        keys = self._supervisor.log_keys()
-        for view in self._supervisor.views():
-            if component in (view.id, view.card.name if view.card else None):
-                return view.key
-        matches = [key for key in keys if component in (key, key.split("/")[1], key.rpartition("/")[0])]
-        dead = [key for key in keys if component in self._supervisor.logs(key).workers]
-        if not matches and not dead:
-            raise NotFound(f"no logs of {component!r}; there are logs of {', '.join(keys) or 'nothing yet'}")
-        return (matches or dead)[0]
+        self._logs.rings(component)
+        return component
 
     @asynccontextmanager
     async def logs(self, name: str, lines: int, follow: bool) -> AsyncIterator[AsyncIterator[str]]:
-        yield _log_lines(self._supervisor.logs(name), lines, follow)
-
-
-async def _log_lines(ring: LogRing, lines: int, follow: bool) -> AsyncIterator[str]:
-    """The last lines, then the new ones."""
-    if not follow:
-        for line in ring.lines(lines):
-            yield _text(line)
-        await trio.lowlevel.checkpoint()
-        return
-    with ring.follow() as fresh:
-        for line in ring.lines(lines):
-            yield _text(line)
-        async for line in fresh:
-            yield _text(line)
-
-
-def _text(line: LogLine) -> str:
-    return f"{line.worker} {line.text}"
+        async with aclosing(self._logs.lines(name, lines, follow)) as text:
+            yield text
 
 
 def describe(view: WorkerView) -> Object:
