@@ -2,7 +2,9 @@
 
 import gc
 import logging
+import secrets
 import socket
+from collections.abc import Sequence
 from functools import partial
 
 import trio
@@ -10,6 +12,8 @@ import trio
 from appliance.core.errors import UsageError
 from appliance.core.identity import WorkerId
 from appliance.core.paths import control_socket_beside
+from appliance.core.records import KeyRecord
+from appliance.core.settings import HttpSettings
 from appliance.frontend.accounts import Accounts
 from appliance.frontend.catalog import Catalog
 from appliance.frontend.fleet import Fleet
@@ -28,7 +32,7 @@ from appliance.transport.bus_client import BusClient, connect_bus
 from appliance.transport.links import Links
 from appliance.web.errors import render_error
 from appliance.web.exchange import Exchange
-from appliance.web.guards import AccessRules, KeyRing, is_loopback
+from appliance.web.guards import AccessRules, KeyRing, hash_key, is_loopback
 from appliance.web.listener import Listener
 from appliance.web.proxy import UnixProxy
 from appliance.web.sockets import adopt
@@ -116,7 +120,7 @@ class _Frontend:
     def _apply(self, picture: Picture) -> None:
         self._settings = picture.settings
         self._rules = AccessRules(
-            keys=KeyRing(key.sha256 for key in picture.keys),
+            keys=key_ring(picture.keys, picture.settings.http),
             loopback=is_loopback(picture.settings.http.host),
             cors_origins=picture.settings.http.cors_origins,
             open_paths=frozenset((picture.settings.paths.health, picture.settings.paths.live)),
@@ -129,6 +133,14 @@ class _Frontend:
 
     def _on_draining(self, worker: WorkerId) -> None:
         self._fleet.on_draining(worker)
+
+
+def key_ring(keys: Sequence[KeyRecord], http: HttpSettings) -> KeyRing:
+    """The keys that open the port. One that others can reach stays shut when its last key is revoked."""
+    hashes = [key.sha256 for key in keys]
+    if not hashes and not is_loopback(http.host) and not http.insecure_no_auth:
+        hashes = [hash_key(secrets.token_urlsafe())]  # nobody has this one
+    return KeyRing(hashes)
 
 
 def spare_the_collector() -> None:
