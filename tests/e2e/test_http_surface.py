@@ -5,12 +5,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from functools import partial
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.appliance_process import Appliance, appliance, refusal
+from appliance.core.identity import WorkerId, instance_number
+from tests.e2e.appliance_process import Appliance, appliance, eventually, refusal
 from tests.helpers.packing import PACKERS, pack
 
 MOCKER = ("--engine", "mocker", "--engine-arg", "step_ms=0", "--context-length", "256")
@@ -97,18 +99,34 @@ def test_request_ids_come_back_from_every_kind_of_route(pair: Appliance) -> None
         assert headers["x-request-id"] == "id 7"
 
 
+def _takes_pin(one: Appliance, number: int) -> bool:
+    try:
+        ask(
+            one,
+            "/v1/chat/completions",
+            {"model": "m", "messages": SAY, "max_tokens": 1},
+            x_worker_instance_id=str(number),
+        )
+    except urllib.error.HTTPError as error:
+        error.close()
+        return False
+    return True
+
+
 def test_a_pinned_worker_gets_the_request(pair: Appliance) -> None:
-    instances = json.loads(pair.get("/health"))["instances"]
-    body = {"model": "m", "messages": SAY, "max_tokens": 1, "nvext": {"extra_fields": ["worker_id"]}}
-    seen = set()
-    for instance in instances * 3:
-        number = instance["instance_id"]
-        by_header, _ = ask(pair, "/v1/chat/completions", body, x_worker_instance_id=str(number), x_dp_rank="0")
-        pinned = {**body, "nvext": {"backend_instance_id": number, "extra_fields": ["worker_id"]}}
-        by_body, _ = ask(pair, "/v1/chat/completions", pinned)
-        assert by_header["choices"][0]["finish_reason"] == by_body["choices"][0]["finish_reason"] == "length"
-        seen.add(number)
-    assert len(seen) == 2
+    """While one worker stands still, twenty requests for the other one are answered: none went astray."""
+    body = {"model": "m", "messages": SAY, "max_tokens": 1}
+    listed = json.loads(pair.get("/health"))["instances"]
+    eventually(lambda: all(_takes_pin(pair, one["instance_id"]) for one in listed))  # it connects to each by itself
+    for still, working in permutations(pair.workers(), 2):
+        number = str(instance_number(WorkerId(working.environ()["APPLIANCE_WORKER_ID"])))
+        still.suspend()
+        try:
+            for _ in range(10):
+                ask(pair, "/v1/chat/completions", body, x_worker_instance_id=number, x_dp_rank="0")
+                ask(pair, "/v1/chat/completions", {**body, "nvext": {"backend_instance_id": int(number)}})
+        finally:
+            still.resume()
 
 
 @pytest.mark.parametrize("header", ["x-worker-instance-id", "x-prefill-instance-id"])
