@@ -109,19 +109,41 @@ def test_a_front_end_that_dies_comes_back_on_the_same_port(binary: str | None, t
         assert tokens(one.chat("m", "x", max_tokens=1)) == 1
 
 
-def test_a_wide_bind_needs_a_key(binary: str | None, tmp_path: Path) -> None:
-    one = Appliance(binary, tmp_path / "state")
-    refused = one.run("serve", "--host", "0.0.0.0", "--port", "0", *MOCKER, "m")
+def test_a_wide_bind_without_a_key_is_refused(binary: str | None, tmp_path: Path) -> None:
+    refused = Appliance(binary, tmp_path / "state").run("serve", "--host", "0.0.0.0", "--port", "0", *MOCKER, "m")
     assert refused.returncode == 2
     assert "keys create" in refused.stderr
+
+
+def test_keys_of_a_file_are_asked_for(binary: str | None, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("secret-key\n")
-    with appliance(binary, tmp_path / "state", "--host", "0.0.0.0", "--api-key-file", str(keys), *MOCKER, "m") as wide:
-        assert refusal(lambda: wide.get("/v1/models"))[0] == 401
-        request = urllib.request.Request(wide.url + "/v1/models", headers={"x-api-key": "secret-key"})
+    with appliance(binary, tmp_path / "state", "--api-key-file", str(keys), *MOCKER, "m") as one:
+        assert refusal(lambda: one.get("/v1/models"))[0] == 401
+        request = urllib.request.Request(one.url + "/v1/models", headers={"x-api-key": "secret-key"})
         with urllib.request.urlopen(request, timeout=10) as answer:
             assert json.load(answer)["data"][0]["id"] == "m"
-        assert json.loads(wide.get("/health"))["status"] == "healthy"
+        assert json.loads(one.get("/health"))["status"] == "healthy"
+
+
+def test_one_stored_graph_that_cannot_run_does_not_keep_the_others_from_being_ready(
+    binary: str | None, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.gguf"
+    bad.write_bytes(b"no model")
+    with appliance(binary, tmp_path / "state", *MOCKER, "good") as one:
+        stored = json.loads(one.cli("get", "dgd", "serve", "-o", "json"))
+        (front_end, worker) = stored["spec"]["components"]
+        worker["podTemplate"]["spec"]["containers"][0]["args"] = ["worker", "--model", str(bad)]
+        file = tmp_path / "broken.json"
+        broken = {**stored, "metadata": {"name": "broken"}, "spec": {"components": [front_end, worker]}}
+        broken.pop("status")
+        file.write_text(json.dumps(broken))
+        one.cli("apply", "-f", str(file))
+        eventually(lambda: any(w["phase"] == "failed" for w in one.status()["workers"]))
+    with appliance(binary, tmp_path / "state") as again:
+        assert again.models == ["good"]
+        assert json.loads(again.get("/health"))["status"] == "healthy"
 
 
 def test_a_foreign_page_cannot_drive_a_local_appliance(demo: Appliance) -> None:

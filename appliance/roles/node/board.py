@@ -57,12 +57,17 @@ class Board:
         return [view for view in self._supervisor.views() if view.instance.type == "frontend"]
 
     def is_ready(self) -> bool:
-        """Every wanted process serves, and so do we."""
+        """We serve, and every wanted process does or was given up; of the workers at least one serves.
+
+        One stored graph that cannot run must not keep a machine from being ready for all the others.
+        """
         wanted = [one for graph in self._desired.graphs.values() for one in self._desired.wanted_of(graph)]
         keys = {one.key for one in wanted if one.type != "frontend"}
-        ready = {view.key for view in self.workers() if view.phase == "ready"}
+        settled = {view.key for view in self.workers() if view.phase in ("ready", "failed")}
+        some = not keys or any(view.phase == "ready" for view in self.workers())
         front_ends = self.front_ends()
-        return self.serving and keys <= ready and bool(front_ends) and all(view.phase == "ready" for view in front_ends)
+        serving = self.serving and bool(front_ends) and all(view.phase == "ready" for view in front_ends)
+        return serving and keys <= settled and some
 
     def failures(self) -> list[WorkerView]:
         """Processes that were given up."""

@@ -15,7 +15,7 @@ def ready_line(http: HttpSettings, port: int, models: list[ModelRecord], started
     """The one line that scripts wait for."""
     scheme = "https" if http.tls_cert_path else "http"
     host = f"[{http.host}]" if ":" in http.host else http.host
-    names = ",".join(model.name for model in models)
+    names = ",".join(model.name for model in models if model.phase != "failed")
     return f"ready: {scheme}://{host}:{port}/v1 models={names} took={time.time() - started_at:.2f}s"
 
 
