@@ -165,7 +165,8 @@ class GenerationService:
                     return
                 if not error.retryable or attempt == settings.migration_limit:
                     raise
-                lost.update(WorkerId(account.workers[-len(requests) + index]) for index in answer.failed)
+                failed = [account.workers[-len(requests) + index] for index in answer.failed]
+                lost.update(WorkerId(worker) for worker in failed or account.workers[-1:])  # none: it had no link
                 answer.restart()
             else:
                 return
