@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from appliance.cli.admin_client import AdminClient
 from appliance.core.errors import ApplianceError, ModelNotFound, NotRunning
+from appliance.core.settings import PathSettings
 
 SILENCE_S = 600.0  # a cold model loads before the first token comes
 
@@ -18,9 +19,18 @@ SILENCE_S = 600.0  # a cold model loads before the first token comes
 class ChatClient:
     """One conversation. An answer that was broken off is kept as far as it came."""
 
-    def __init__(self, url: str, model: str, *, key: str | None, cafile: str | None, system: str | None) -> None:
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        *,
+        key: str | None,
+        cafile: str | None,
+        system: str | None,
+        path: str = PathSettings.chat,
+    ) -> None:
         self.model = model
-        self._url = urlsplit(url)
+        self._url, self._path = urlsplit(url), path
         self._key, self._cafile = key, cafile
         self._start = [{"role": "system", "content": system}] if system else []
         self._messages = list(self._start)
@@ -56,7 +66,7 @@ class ChatClient:
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
         connection = self._connection()
         try:
-            connection.request("POST", self._url.path + "/chat/completions", json.dumps(body), headers)
+            connection.request("POST", self._path, json.dumps(body), headers)
             response = connection.getresponse()
             if response.status != 200:
                 raise ApplianceError(_message(response.read(), response.status))
@@ -83,7 +93,8 @@ def open_chat(
 
     Raises `ModelNotFound` when it serves no such model.
     """
-    status, settings = admin.get("status"), admin.get("config")["http"]
+    status, config = admin.get("status"), admin.get("config")
+    settings = config["http"]
     with _own_key(admin, needed=bool(settings["api_key_file"] or admin.get("keys")["items"])) as key:
         client = ChatClient(
             _reachable(status["url"]),
@@ -91,6 +102,7 @@ def open_chat(
             key=key,
             cafile=settings["tls_cert_path"],
             system=system,
+            path=config["paths"]["chat"],
         )
         client.set_options(options)
         yield client

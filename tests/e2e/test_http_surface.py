@@ -174,6 +174,7 @@ def test_moved_paths_and_a_request_template(binary: str | None, tmp_path: Path) 
     try:
         answer, _ = ask(one, "/moved/chat", {"messages": SAY})
         assert (answer["model"], answer["usage"]["completion_tokens"]) == ("m", 3)
+        assert one.cli("chat", "--prompt", "hi").strip()
         assert ask(one, "/v1/responses", {"input": "x"})[0]["usage"]["output_tokens"] == 3
         assert json.loads(one.get("/moved/models/m"))["id"] == "m"
         assert json.loads(one.get("/moved/health"))["status"] == "healthy"

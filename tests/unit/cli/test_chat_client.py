@@ -89,7 +89,10 @@ def admin_answers(url: str, *, keys: bool) -> dict[str, tuple[int, object]]:
     models = [{"name": "cold", "phase": "cold"}, {"name": "warm", "phase": "ready"}]
     return {
         "GET /status": (200, {"url": url + "/v1", "models": models}),
-        "GET /config": (200, {"http": {"api_key_file": None, "tls_cert_path": None}}),
+        "GET /config": (
+            200,
+            {"http": {"api_key_file": None, "tls_cert_path": None}, "paths": {"chat": "/v1/chat/completions"}},
+        ),
         "GET /keys": (200, {"items": [{"name": "laptop"}] if keys else []}),
         "POST /keys": (201, {"name": "chat", "key": "dyn-secret"}),
     }
