@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from re import _constants as op  # type: ignore[attr-defined]  # the standard library's regex parser has no public name
-from re import _parser  # type: ignore[attr-defined]  # as above
+from importlib import import_module
 from typing import Any
 
 from appliance.core.errors import InvalidRequest
 from appliance.engines.llamacpp.gbnf import LARGEST_CODE_POINT, CharRange, char_class, group, literal, repeated
+
+# The standard library's regex parser has no public name, and whether mypy finds its types depends on the import order.
+op: Any = import_module("re._constants")
+parser: Any = import_module("re._parser")
 
 LARGEST_REPEAT = 2000
 ANY_TEXT: tuple[CharRange, ...] = ((0, LARGEST_CODE_POINT),)
@@ -54,7 +57,7 @@ def regex_expression(
     constrain the inside of a JSON string.
     """
     try:
-        parsed = _parser.parse(pattern)
+        parsed = parser.parse(pattern)
         if parsed.state.flags & ~re.UNICODE.value:
             raise _Unsupported("a flag inside a pattern")
         return _Writer(list(allowed), spell).outermost(list(parsed))
