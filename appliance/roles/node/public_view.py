@@ -1,5 +1,6 @@
 """What the public control app shows: health and the metrics of all processes."""
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -79,5 +80,5 @@ def _instance(view: WorkerView) -> InstanceView:
         component=view.instance.component,
         endpoint="generate",
         instance_id=instance_number(view.id),
-        transport={"unix": view.address},
+        transport={"unix": Path(view.address).name},  # /health needs no key: no folders in it
     )
