@@ -1,11 +1,13 @@
 """The official OpenAI client, unmodified, against the appliance."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import openai
 import pytest
+import trio
 
 from tests.e2e.appliance_process import Appliance, appliance, eventually
 from tests.e2e.test_first_steps import ANSWER, QUESTION
@@ -44,6 +46,19 @@ def test_chat_stream_with_usage(client: openai.OpenAI, demo: Appliance) -> None:
     assert finish == "stop"
     assert usage is not None
     assert usage.completion_tokens > 5
+
+
+async def test_async_client(demo: Appliance) -> None:
+    """The client is asyncio's, so it runs beside trio, in a thread of its own."""
+
+    async def ask() -> str:
+        async with openai.AsyncOpenAI(base_url=demo.url + "/v1", api_key="none", max_retries=0) as client:
+            stream = await client.chat.completions.create(
+                model=demo.models[0], messages=[{"role": "user", "content": QUESTION}], temperature=0, stream=True
+            )
+            return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+    assert await trio.to_thread.run_sync(lambda: asyncio.run(ask())) == ANSWER
 
 
 def test_completion_stream_and_unary_agree(client: openai.OpenAI, demo: Appliance) -> None:

@@ -116,7 +116,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
             "output_config": {"format": {"type": "json_schema", "schema": SCHEMA}},
             "output_format": {"type": "json_schema", "schema": SCHEMA},
         },
-        "cannot both be given",
+        "only one constraint",
     ),
 }
 

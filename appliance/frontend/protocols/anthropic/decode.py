@@ -1,6 +1,5 @@
 """Request bytes to the internal request: read, check, translate. The only entry for bodies of this protocol."""
 
-from appliance.core.errors import InvalidRequest
 from appliance.core.generation import GenerationRequest
 from appliance.core.identity import ModelName, RequestId
 from appliance.core.requests import Guided, Sampling
@@ -14,7 +13,8 @@ from appliance.frontend.protocols.anthropic.schema import (
 )
 from appliance.frontend.protocols.anthropic.validate import check_count, check_messages
 from appliance.frontend.protocols.openai.bodies import BodyReader
-from appliance.frontend.protocols.openai.guided import schema_text
+from appliance.frontend.protocols.openai.guided import one_constraint, read_constraints, schema_text
+from appliance.frontend.protocols.openai.nvext import NO_NVEXT, nvext_members
 
 _MESSAGES = BodyReader(MessagesBody)
 _COUNT = BodyReader(CountBody)
@@ -27,6 +27,7 @@ def decode_messages(body: bytes, request_id: RequestId, *, strip_preamble: bool 
     """The request of `POST /v1/messages`. Raises `InvalidRequest`."""
     wanted = _MESSAGES.read(body)
     check_messages(wanted)
+    nvext = wanted.nvext or NO_NVEXT
     return GenerationRequest(
         id=request_id,
         model=ModelName(wanted.model),
@@ -34,7 +35,7 @@ def decode_messages(body: bytes, request_id: RequestId, *, strip_preamble: bool 
         messages=template_messages(wanted, strip_preamble=strip_preamble),
         tools=template_tools(wanted),
         sampling=Sampling(
-            temperature=wanted.temperature,
+            temperature=0.0 if nvext.greed_sampling else wanted.temperature,
             top_p=wanted.top_p,
             top_k=_ALL_TOKENS if wanted.top_k == 0 else wanted.top_k,
         ),
@@ -46,7 +47,9 @@ def decode_messages(body: bytes, request_id: RequestId, *, strip_preamble: bool 
         tool_choice=_tool_choice(wanted.tool_choice),
         parallel_tool_calls=not (wanted.tool_choice and wanted.tool_choice.disable_parallel_tool_use),
         thinking=_thinking(wanted),
+        ignore_eos=bool(nvext.ignore_eos),
         user=wanted.metadata.user_id if wanted.metadata else None,
+        **nvext_members(nvext),
     )
 
 
@@ -77,11 +80,12 @@ def _tool_choice(choice: ToolChoice | None) -> str:
 
 def _guided(body: MessagesBody) -> Guided | None:
     by_config = body.output_config.format if body.output_config else None
-    if by_config is not None and body.output_format is not None:
-        raise InvalidRequest("output_format and output_config.format cannot both be given", param="output_format")
+    asked = read_constraints(body.nvext or NO_NVEXT, "nvext.")
     if by_config is not None:
-        return _by_schema(by_config, "output_config.format.schema")
-    return _by_schema(body.output_format, "output_format.schema") if body.output_format else None
+        asked["output_config.format"] = _by_schema(by_config, "output_config.format.schema")
+    if body.output_format is not None:
+        asked["output_format"] = _by_schema(body.output_format, "output_format.schema")
+    return one_constraint(asked)
 
 
 def _by_schema(wanted: OutputFormat, param: str) -> Guided:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from appliance.frontend.protocols.openai.extensions import absent
+from appliance.frontend.protocols.openai.nvext import Nvext, absent
 
 ThinkingType = Literal["enabled", "disabled", "adaptive", "between_tools"]
 ToolChoiceType = Literal["auto", "any", "tool", "none"]
@@ -115,6 +115,7 @@ class MessagesBody(PromptFields, kw_only=True):
     top_k: int | None = None
     metadata: Metadata | None = None
     output_format: OutputFormat | None = None
+    nvext: Nvext | None = None
     container: Any = None
     diagnostics: Any = None
     fallback_credit_token: Any = None

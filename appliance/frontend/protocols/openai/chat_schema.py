@@ -4,7 +4,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from appliance.frontend.protocols.openai.extensions import GenerationFields, absent
+from appliance.frontend.protocols.openai.extensions import GenerationFields
+from appliance.frontend.protocols.openai.nvext import absent
 
 Role = Literal["developer", "system", "user", "assistant", "tool", "function"]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from appliance.frontend.protocols.openai.extensions import GenerationFields, TokenId
+from appliance.frontend.protocols.openai.extensions import GenerationFields
+from appliance.frontend.protocols.openai.nvext import TokenId
 
 
 class CompletionBody(GenerationFields, kw_only=True):

@@ -9,15 +9,10 @@ from appliance.frontend.protocols.openai.bodies import BodyReader
 from appliance.frontend.protocols.openai.chat_schema import ChatBody
 from appliance.frontend.protocols.openai.completion_schema import CompletionBody
 from appliance.frontend.protocols.openai.embedding_schema import EmbeddingBody
-from appliance.frontend.protocols.openai.extensions import (
-    NO_NVEXT,
-    GenerationFields,
-    Nvext,
-    StreamOptions,
-    pins_of,
-)
+from appliance.frontend.protocols.openai.extensions import GenerationFields, StreamOptions
 from appliance.frontend.protocols.openai.guided import read_guided
 from appliance.frontend.protocols.openai.messages import template_messages, template_tools, tool_choice
+from appliance.frontend.protocols.openai.nvext import NO_NVEXT, Nvext, nvext_members, pins_of
 from appliance.frontend.protocols.openai.validate import check_chat, check_completion, check_embedding
 
 _CHAT = BodyReader(ChatBody)
@@ -83,11 +78,8 @@ def _shared(body: GenerationFields) -> dict[str, Any]:
     """Members of the internal request that chat and completions fill in the same way."""
     nvext = body.nvext or NO_NVEXT
     options = body.stream_options or _NO_OPTIONS
-    hints = nvext.agent_hints
     return {
         "model": ModelName(body.model),
-        "token_ids": nvext.token_data,
-        "use_raw_prompt": bool(nvext.use_raw_prompt),
         "sampling": _sampling(body, nvext),
         "n": body.n or 1,
         "min_tokens": body.min_tokens or 0,
@@ -99,11 +91,8 @@ def _shared(body: GenerationFields) -> dict[str, Any]:
         "stream": bool(body.stream),
         "include_usage": bool(options.include_usage),
         "continuous_usage": bool(options.include_usage and options.continuous_usage_stats),
-        "priority": (hints.priority or 0) if hints else 0,
-        "annotations": tuple(nvext.annotations or ()),
-        "extra_fields": tuple(nvext.extra_fields or ()),
-        "pins": pins_of(nvext),
         "user": body.user,
+        **nvext_members(nvext),
     }
 
 

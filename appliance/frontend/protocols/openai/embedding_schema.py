@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from appliance.frontend.protocols.openai.extensions import Nvext, TokenId
+from appliance.frontend.protocols.openai.nvext import Nvext, TokenId
 
 
 class EmbeddingBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -6,27 +6,41 @@ from appliance.core.errors import InvalidRequest
 from appliance.core.requests import Guided
 from appliance.frontend.protocols.openai.chat_schema import ChatBody, ResponseFormat
 from appliance.frontend.protocols.openai.extensions import GenerationFields
+from appliance.frontend.protocols.openai.nvext import NO_NVEXT, Nvext
 
 ANY_OBJECT = Guided(json_schema='{"type":"object"}')
 
 
 def read_guided(body: GenerationFields) -> Guided | None:
     """The one constraint of a body, or None. Raises `InvalidRequest` when there are several or a bad one."""
-    asked: dict[str, Guided] = {}
-    if _given(body.guided_json):
-        asked["guided_json"] = Guided(json_schema=schema_text(body.guided_json, "guided_json"))
-    if body.guided_regex:
-        asked["guided_regex"] = Guided(regex=body.guided_regex)
-    if body.guided_grammar:
-        asked["guided_grammar"] = Guided(grammar=body.guided_grammar)
-    if body.guided_choice is not None:
-        asked["guided_choice"] = Guided(choice=_choices(body.guided_choice))
+    asked = {**read_constraints(body), **read_constraints(body.nvext or NO_NVEXT, "nvext.")}
     if isinstance(body, ChatBody) and body.response_format is not None and body.response_format.type != "text":
         asked["response_format"] = _from_format(body.response_format)
+    return one_constraint(asked)
+
+
+def one_constraint(asked: dict[str, Guided]) -> Guided | None:
+    """The constraint among those asked for by member name, if any. Raises `InvalidRequest` for more than one."""
     if len(asked) > 1:
         names = list(asked)
         raise InvalidRequest(f"only one constraint on the output is possible, not {', '.join(names)}", param=names[1])
     return next(iter(asked.values()), None)
+
+
+def read_constraints(members: GenerationFields | Nvext, place: str = "") -> dict[str, Guided]:
+    """The `guided_*` members that are given, by their names behind `place`. Raises `InvalidRequest`."""
+    asked: dict[str, Guided] = {}
+    if _given(members.guided_json):
+        name = f"{place}guided_json"
+        asked[name] = Guided(json_schema=schema_text(members.guided_json, name))
+    if members.guided_regex:
+        asked[f"{place}guided_regex"] = Guided(regex=members.guided_regex)
+    if members.guided_grammar:
+        asked[f"{place}guided_grammar"] = Guided(grammar=members.guided_grammar)
+    if members.guided_choice is not None:
+        name = f"{place}guided_choice"
+        asked[name] = Guided(choice=_choices(members.guided_choice, name))
+    return asked
 
 
 def _from_format(wanted: ResponseFormat) -> Guided:
@@ -54,7 +68,7 @@ def schema_text(raw: msgspec.Raw, param: str) -> str:
     return text
 
 
-def _choices(choices: list[str]) -> tuple[str, ...]:
+def _choices(choices: list[str], param: str) -> tuple[str, ...]:
     if not choices or not all(choices):
-        raise InvalidRequest("guided_choice must be a list of non-empty strings", param="guided_choice")
+        raise InvalidRequest(f"{param} must be a list of non-empty strings", param=param)
     return tuple(choices)

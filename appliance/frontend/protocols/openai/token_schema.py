@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from appliance.frontend.protocols.openai.chat_schema import Message, Tool
-from appliance.frontend.protocols.openai.extensions import TokenId
+from appliance.frontend.protocols.openai.nvext import TokenId
 
 
 class TokenizeBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -9,7 +9,8 @@ from appliance.core.errors import ApplianceError, InvalidRequest, NotImplemented
 from appliance.frontend.protocols.openai.chat_schema import ChatBody, ToolChoice, ToolName
 from appliance.frontend.protocols.openai.completion_schema import CompletionBody
 from appliance.frontend.protocols.openai.embedding_schema import EmbeddingBody
-from appliance.frontend.protocols.openai.extensions import NO_NVEXT, GenerationFields
+from appliance.frontend.protocols.openai.extensions import GenerationFields
+from appliance.frontend.protocols.openai.nvext import NO_NVEXT
 
 Body = TypeVar("Body", bound=msgspec.Struct)
 

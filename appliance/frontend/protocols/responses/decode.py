@@ -7,8 +7,8 @@ from appliance.core.generation import GenerationRequest
 from appliance.core.identity import ModelName, RequestId
 from appliance.core.requests import Guided, Sampling
 from appliance.frontend.protocols.openai.bodies import BodyReader
-from appliance.frontend.protocols.openai.extensions import NO_NVEXT, pins_of
-from appliance.frontend.protocols.openai.guided import ANY_OBJECT, schema_text
+from appliance.frontend.protocols.openai.guided import ANY_OBJECT, one_constraint, read_constraints, schema_text
+from appliance.frontend.protocols.openai.nvext import NO_NVEXT, nvext_members
 from appliance.frontend.protocols.responses.items import read_messages
 from appliance.frontend.protocols.responses.repeated import repeated_members
 from appliance.frontend.protocols.responses.schema import ReasoningOptions, ResponsesBody, TextFormat
@@ -25,7 +25,6 @@ def decode_responses(body: bytes, request_id: RequestId) -> GenerationRequest:
     asked = _RESPONSES.read(body)
     check_responses(asked)
     nvext = asked.nvext or NO_NVEXT
-    hints = nvext.agent_hints
     tools = plan_tools(asked.tools, asked.tool_choice)
     return GenerationRequest(
         id=request_id,
@@ -34,24 +33,19 @@ def decode_responses(body: bytes, request_id: RequestId) -> GenerationRequest:
         messages=read_messages(asked.instructions, asked.input),
         tools=tools.shown,
         template_args=_template_args(asked.reasoning),
-        use_raw_prompt=bool(nvext.use_raw_prompt),
-        token_ids=nvext.token_data,
         sampling=Sampling(temperature=0.0 if nvext.greed_sampling else asked.temperature, top_p=asked.top_p),
         max_tokens=asked.max_output_tokens,
         ignore_eos=bool(nvext.ignore_eos),
-        guided=None if asked.text is None or asked.text.format is None else _guided(asked.text.format),
+        guided=_guided(asked),
         logprobs=_logprobs(asked),
         stream=bool(asked.stream),
         include_usage=True,  # the last event holds the whole response, and so its usage
         tool_choice=tools.choice,
         parallel_tool_calls=asked.parallel_tool_calls is not False,
         thinking=False if asked.reasoning is not None and asked.reasoning.effort == "none" else None,
-        priority=(hints.priority or 0) if hints else 0,
-        annotations=tuple(nvext.annotations or ()),
-        extra_fields=tuple(nvext.extra_fields or ()),
-        pins=pins_of(nvext),
         user=asked.user,
         repeated=repeated_members(asked),
+        **nvext_members(nvext),
     )
 
 
@@ -65,7 +59,15 @@ def _logprobs(asked: ResponsesBody) -> int | None:
     return None
 
 
-def _guided(wanted: TextFormat) -> Guided | None:
+def _guided(asked: ResponsesBody) -> Guided | None:
+    constraints = read_constraints(asked.nvext or NO_NVEXT, "nvext.")
+    by_format = _by_format(asked.text.format) if asked.text is not None and asked.text.format is not None else None
+    if by_format is not None:
+        constraints["text.format"] = by_format
+    return one_constraint(constraints)
+
+
+def _by_format(wanted: TextFormat) -> Guided | None:
     """The constraint of `text.format`. Strict or not, a schema is always kept to."""
     match wanted.type:
         case "text":

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from appliance.frontend.protocols.openai.extensions import Nvext, StreamOptions, absent
+from appliance.frontend.protocols.openai.extensions import StreamOptions
+from appliance.frontend.protocols.openai.nvext import Nvext, absent
 
 
 class ReasoningOptions(msgspec.Struct, kw_only=True):
