@@ -80,7 +80,9 @@ def find_owner(graphs: list[StoredObject], component: str, graph: str | None) ->
     named = [one for one in graphs if graph in (None, one.name)]
     if graph is not None and not named:
         raise NotFound(f"no graph is called {graph!r}")
-    owners = [one for one in named if component.lower() in _component_names(one)]
+    owners = [one for one in named if component in _component_names(one)]
+    if not owners:  # names are unique without regard to case within a graph, so this can only mean one there
+        owners = [one for one in named if component.lower() in map(str.lower, _component_names(one))]
     if not owners:
         known = ", ".join(sorted({name for one in named for name in _component_names(one)})) or "none"
         raise NotFound(f"no graph has a component {component!r}; components: {known}")
@@ -91,4 +93,4 @@ def find_owner(graphs: list[StoredObject], component: str, graph: str | None) ->
 
 
 def _component_names(graph: StoredObject) -> list[str]:
-    return [str(one.get("name", "")).lower() for one in graph.spec.get("components", [])]
+    return [str(one.get("name", "")) for one in graph.spec.get("components", [])]

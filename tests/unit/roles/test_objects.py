@@ -57,6 +57,17 @@ async def test_an_ambiguous_component_asks_for_the_graph(store: MemoryStateStore
         await admin.scale("nothing", 2, None)
 
 
+async def test_an_exact_component_name_wins_over_one_in_another_case(store: MemoryStateStore) -> None:
+    admin = ObjectStoreAdmin(store)
+    other = graph("two")
+    other["spec"]["components"][1]["name"] = "Worker"
+    await admin.apply_objects([graph("one"), other])
+    assert (await admin.scale("Worker", 2, None))["metadata"]["name"] == "two"
+    assert (await admin.scale("worker", 2, None))["metadata"]["name"] == "one"
+    with pytest.raises(UsageError):
+        await admin.scale("WORKER", 2, None)
+
+
 async def test_a_key_opens_until_it_is_revoked(store: MemoryStateStore) -> None:
     keys = KeyStore(store)
     secret = (await keys.create_key("laptop"))["key"]
