@@ -1,0 +1,173 @@
+"""Times the prefix index and the block hashes: run with `python -m tests.bench.prefix_index`.
+
+Prints CPU time, the best of several rounds, because wall time on a shared machine says little. Memory is what the
+allocator hands out (tracemalloc) after a fill, the event lists not counted.
+"""
+
+import time
+import tracemalloc
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import islice
+from random import Random
+
+from appliance.core.identity import WorkerId
+from appliance.routing.block_hash import LocalHash, local_hashes, sequence_hashes
+from appliance.routing.index_events import BlockId, Holder
+from appliance.routing.prefix_index import PrefixIndex
+
+ROUNDS = 7
+Chain = list[int]
+
+
+def main() -> None:
+    """Print one line per measurement."""
+    for depth, workers in ((256, 64), (2048, 512)):
+        print(f"find_matches, depth {depth}, {workers} workers")
+        for name, build in SHAPES.items():
+            query = chain(Random(1), depth)
+            index = build(query, workers)
+            calls = 2000 if depth < 1000 else 100
+            show(f"  {name}", cpu_s(partial(ask, index, query, calls)) / calls * 1e6, "us")
+    print("stored and removed events, 64 holders")
+    for name, length, blocks in (
+        ("16 blocks a call", 16, 1024),
+        ("1 block a call", 1, 256),
+        ("all in one", 1024, 1024),
+    ):
+        stored, removed = event_rates(length, blocks, shared=False)
+        show(f"  own prompts, {name}: stored", stored, "blocks/s")
+        show(f"  own prompts, {name}: removed, last first", removed, "blocks/s")
+    stored, removed = event_rates(16, 1024, shared=True)
+    show("  one prompt, 16 blocks a call: stored", stored, "blocks/s")
+    show("  one prompt, 16 blocks a call: removed", removed, "blocks/s")
+    print("memory for a million entries")
+    for name, holders, length, shared in (
+        ("own prompts of 1,024 blocks", 64, 1024, False),
+        ("own prompts of 16 blocks", 64, 16, False),
+        ("prompts shared by 8 holders", 8, 1024, True),
+    ):
+        show(f"  {name}", mebibytes(holders, length, shared=shared), "MiB")
+    tokens = [Random(2).randrange(150_000) for _ in range(32_768)]
+    hashes = local_hashes(tokens, 16)
+    print("block hashes, 32,768 tokens in blocks of 16")
+    show("  local", cpu_s(lambda: local_hashes(tokens, 16)) / len(hashes) * 1e9, "ns a block")
+    show("  sequence", cpu_s(lambda: sequence_hashes(hashes)) / len(hashes) * 1e9, "ns a block")
+
+
+def chain(random: Random, length: int) -> list[LocalHash]:
+    """Random local hashes."""
+    return [LocalHash(random.getrandbits(64)) for _ in range(length)]
+
+
+def ids_of(hashes: list[LocalHash]) -> list[BlockId]:
+    """What workers that agree would call the blocks of a prompt."""
+    return [BlockId(value) for value in sequence_hashes(hashes)]
+
+
+def holders(count: int) -> list[Holder]:
+    return [Holder(WorkerId(f"worker-{number}")) for number in range(count)]
+
+
+def all_of_it(query: list[LocalHash], workers: int) -> PrefixIndex:
+    """Every worker has the whole prompt."""
+    index = PrefixIndex()
+    for holder in holders(workers):
+        index.store(holder, ids_of(query), query)
+    return index
+
+
+def staggered(query: list[LocalHash], workers: int) -> PrefixIndex:
+    """Each worker has a little more of the prompt than the one before it."""
+    index = PrefixIndex()
+    for number, holder in enumerate(holders(workers), 1):
+        depth = len(query) * number // workers
+        index.store(holder, ids_of(query[:depth]), query[:depth])
+    return index
+
+
+def comb(query: list[LocalHash], workers: int) -> PrefixIndex:
+    """The same, and each goes on with blocks of its own from there."""
+    index, random = PrefixIndex(), Random(3)
+    for number, holder in enumerate(holders(workers), 1):
+        own = query[: len(query) * number // workers - 1] + chain(random, 8)
+        index.store(holder, ids_of(own), own)
+    return index
+
+
+SHAPES: dict[str, Callable[[list[LocalHash], int], PrefixIndex]] = {
+    "all have all of it": all_of_it,
+    "each has a little more": staggered,
+    "the same, own blocks behind it": comb,
+}
+
+
+def ask(index: PrefixIndex, query: list[LocalHash], calls: int) -> None:
+    for _ in range(calls):
+        index.find_matches(query)
+
+
+def event_rates(length: int, blocks: int, *, shared: bool) -> tuple[float, float]:
+    """Blocks a second that one core stores and removes; prompts of `blocks` reported `length` at a time."""
+    best_store = best_remove = 0.0
+    for seed in range(3):
+        random = Random(seed)
+        common = chain(random, blocks)
+        prompts = [(holder, common if shared else chain(random, blocks)) for holder in holders(64)]
+        named = [(holder, hashes, ids_of(hashes)) for holder, hashes in prompts]
+        index = PrefixIndex()
+        start = time.process_time()
+        for holder, hashes, ids in named:
+            for at in range(0, blocks, length):
+                index.store(holder, ids[at : at + length], hashes[at : at + length], ids[at - 1] if at else None)
+        middle = time.process_time()
+        for holder, _, ids in named:
+            for at in range(blocks - length, -1, -length):
+                index.remove(holder, ids[at : at + length][::-1])
+        end = time.process_time()
+        best_store = max(best_store, 64 * blocks / (middle - start))
+        best_remove = max(best_remove, 64 * blocks / (end - middle))
+    return best_store, best_remove
+
+
+def mebibytes(count: int, length: int, *, shared: bool) -> float:
+    """Memory of an index with a million entries, per million."""
+    random = Random(5)
+    index = PrefixIndex()
+    names = holders(count)
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for number, hashes in enumerate(prompts(random, length)):
+        ids = ids_of(hashes)
+        for holder in names if shared else islice(names, number % count, number % count + 1):
+            index.store(holder, ids, hashes)
+        if len(index) >= 1_000_000:
+            break
+    del hashes, ids
+    used = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    return used / 2**20 * 1_000_000 / len(index)
+
+
+def prompts(random: Random, length: int) -> Iterable[list[LocalHash]]:
+    while True:
+        yield chain(random, length)
+
+
+def cpu_s(work: Callable[[], object], rounds: int = ROUNDS) -> float:
+    """Least CPU seconds of a call over some rounds."""
+    times = []
+    for _ in range(rounds):
+        start = time.process_time()
+        work()
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+def show(what: str, value: float, unit: str) -> None:
+    """One line of the table."""
+    print(f"{what:<60} {value:14,.1f} {unit}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
