@@ -122,6 +122,8 @@ def _raise_to(scores: Scores, depth: int, holders: Iterable[Holder]) -> None:
 
 def _select(names: Sequence[Holder], holders: int) -> Iterable[Holder]:
     """The names of a set of holders."""
+    if not holders & holders - 1:
+        return (names[holders.bit_length() - 1],) if holders else ()
     if holders.bit_count() <= _FEW:
         return [names[holder] for holder in members(holders)]
     return compress(names, f"{holders:b}".encode().translate(_BITS)[::-1])

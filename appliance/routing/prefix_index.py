@@ -5,7 +5,7 @@ which block an event speaks of. `DESIGN.md` explains the layout.
 """
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from appliance.core.errors import InvalidRequest
 from appliance.core.identity import WorkerId
@@ -53,7 +53,7 @@ class PrefixIndex:
         """How many blocks from the first on each holder has, per tier."""
         query = array("Q", local_hashes).tobytes()
         path = []
-        children = self._roots
+        children: Mapping[bytes, Run] = self._roots
         at = 0
         while run := children.get(query[at : at + BLOCK_BYTES]):
             if not query.startswith(run.locals, at):
@@ -177,7 +177,7 @@ class PrefixIndex:
         if child := siblings.get(first):
             return child, 0, common_blocks(child.locals, wanted)
         if run is None or siblings or at == MAX_BLOCKS:
-            run = siblings[first] = self._ids.new_run(run)
+            run = self._add(run, first)
             at = 0
         count = min(MAX_BLOCKS - at, len(wanted) // BLOCK_BYTES)
         for cover in run.covers:
@@ -185,6 +185,15 @@ class PrefixIndex:
         run.locals += wanted[: count * BLOCK_BYTES]
         self._ids.extend(run, ids[: count * BLOCK_BYTES])
         return run, at, count
+
+    def _add(self, parent: Run | None, first: bytes) -> Run:
+        """A run without blocks after another one, or at the start of prompts."""
+        run = self._ids.new_run(parent)
+        if parent is None:
+            self._roots[first] = run
+        else:
+            parent.add_child(first, run)
+        return run
 
     def _split(self, run: Run, at: int) -> None:
         """Make the blocks from position `at` on a run of their own."""
@@ -194,7 +203,7 @@ class PrefixIndex:
         tail.children, run.children = run.children, {run_start(tail): tail}
         for child in tail.children.values():
             child.parent = tail
-        tail.covers = [cover.split(at, count) for cover in run.covers]
+        tail.covers = tuple(cover.split(at, count) for cover in run.covers)
 
     def _mark(self, number: int, tier: Tier, run: Run, at: int, count: int) -> None:
         cover, whole = run.own_cover(tier), run.whole
@@ -236,10 +245,10 @@ class PrefixIndex:
                 for cover in run.covers:
                     cover.shrink(run.whole)
                 return
-            siblings = self._roots if run.parent is None else run.parent.children
-            del siblings[start]
             if run.parent is None:
+                del self._roots[start]
                 return
+            run.parent.drop_child(start)
             run = run.parent
 
 

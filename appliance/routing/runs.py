@@ -4,7 +4,8 @@ Sets of holders are integers with a bit per holder, sets of blocks in a run inte
 """
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 MAX_BLOCKS = 128
 """Longest run; bounds what splitting one or removing a single block costs."""
@@ -65,6 +66,9 @@ NOTHING = Cover()
 """Stands for the tiers in which nobody holds a block of a run. Never changed."""
 
 
+_NO_CHILDREN: "Mapping[bytes, Run]" = MappingProxyType({})  # shared, because most runs are the end of a prompt
+
+
 class Run:
     """Blocks that follow each other. Only the last one may have several successors, in `children`."""
 
@@ -77,9 +81,9 @@ class Run:
         """Local hashes of the blocks, native 64-bit words."""
         self.ids = ids
         """The index's ids of the blocks, likewise; they are what most workers call them."""
-        self.children: dict[bytes, Run] = {}
+        self.children: Mapping[bytes, Run] = _NO_CHILDREN
         """By the local hash of the first block."""
-        self.covers: list[Cover] = [Cover()]
+        self.covers: tuple[Cover, ...] = (Cover(),)
         """By tier, only as far as needed."""
 
     @property
@@ -99,8 +103,22 @@ class Run:
     def own_cover(self, tier: int) -> Cover:
         """Who holds what in a tier, to change."""
         while len(self.covers) <= tier:
-            self.covers.append(Cover())
+            self.covers = (*self.covers, Cover())
         return self.covers[tier]
+
+    def add_child(self, first: bytes, child: "Run") -> None:
+        """Another run follows, whose first block has this local hash."""
+        if isinstance(self.children, dict):
+            self.children[first] = child
+        else:
+            self.children = {first: child}
+
+    def drop_child(self, first: bytes) -> None:
+        """The run that starts with this local hash is no more."""
+        assert isinstance(self.children, dict)
+        del self.children[first]
+        if not self.children:
+            self.children = _NO_CHILDREN
 
     def held(self, holder: int) -> int:
         """The blocks that a holder has in any tier."""

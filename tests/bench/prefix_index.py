@@ -42,12 +42,13 @@ def main() -> None:
     show("  one prompt, 16 blocks a call: stored", stored, "blocks/s")
     show("  one prompt, 16 blocks a call: removed", removed, "blocks/s")
     print("memory for a million entries")
-    for name, holders, length, shared in (
+    for name, count, length, shared in (
         ("own prompts of 1,024 blocks", 64, 1024, False),
         ("own prompts of 16 blocks", 64, 16, False),
         ("prompts shared by 8 holders", 8, 1024, True),
     ):
-        show(f"  {name}", mebibytes(holders, length, shared=shared), "MiB")
+        show(f"  {name}", mebibytes(count, length, shared=shared), "MiB")
+    show("  the same, each holder with ids of its own", mebibytes(8, 1024, shared=True, own_ids=True), "MiB")
     tokens = [Random(2).randrange(150_000) for _ in range(32_768)]
     hashes = local_hashes(tokens, 16)
     print("block hashes, 32,768 tokens in blocks of 16")
@@ -130,7 +131,7 @@ def event_rates(length: int, blocks: int, *, shared: bool) -> tuple[float, float
     return best_store, best_remove
 
 
-def mebibytes(count: int, length: int, *, shared: bool) -> float:
+def mebibytes(count: int, length: int, *, shared: bool, own_ids: bool = False) -> float:
     """Memory of an index with a million entries, per million."""
     random = Random(5)
     index = PrefixIndex()
@@ -140,7 +141,7 @@ def mebibytes(count: int, length: int, *, shared: bool) -> float:
     for number, hashes in enumerate(prompts(random, length)):
         ids = ids_of(hashes)
         for holder in names if shared else islice(names, number % count, number % count + 1):
-            index.store(holder, ids, hashes)
+            index.store(holder, ids_of(chain(random, length)) if own_ids else ids, hashes)
         if len(index) >= 1_000_000:
             break
     del hashes, ids
