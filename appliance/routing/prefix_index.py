@@ -128,7 +128,7 @@ class PrefixIndex:
             self._trim(run)
 
     def block_counts(self) -> dict[Holder, tuple[int, ...]]:
-        """Blocks of each holder by tier, the device first."""
+        """Blocks of each holder by tier, the device first. A holder stays listed until it is cleared."""
         return {holder: tuple(self._counts[number]) for holder, number in self._numbers.items()}
 
     def __len__(self) -> int:
