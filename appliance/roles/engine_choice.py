@@ -9,7 +9,10 @@ from appliance.core.ports import Engine
 from appliance.core.requests import Sampling
 from appliance.models.demo import DEMO_NAME, demo_model_path
 from appliance.models.facts import describe_model
+from appliance.models.memory_fit import refuse_if_too_large
 from appliance.roles.options import ENGINES
+
+LEAST_CONTEXT = 512  # tokens; less is of no use
 
 
 def model_facts(engine: str, model: str) -> ModelFacts:
@@ -36,6 +39,26 @@ def choose_engine(engine: str, facts: ModelFacts, options: EngineOptions) -> Eng
         raise UsageError(f"engine {engine!r} is not in this build; known: {', '.join(ENGINES)}")
     if facts.path.suffix != ".gguf":
         raise ModelFileBad(f"the embedded engine runs GGUF files, and {facts.path.name} is none")
+    import psutil
+
     from appliance.engines.llamacpp.engine import LlamaCppEngine
 
+    refuse_without_memory(facts, options, psutil.virtual_memory().available)
     return LlamaCppEngine(facts, options)
+
+
+def refuse_without_memory(facts: ModelFacts, options: EngineOptions, available_bytes: int) -> None:
+    """Raise `ModelFileBad` with the arithmetic when weights and the least cache do not fit into main memory.
+
+    The least cache is what the user asked for, else one slot of the shortest context: the engine shrinks the rest by
+    itself. Layers on a GPU take no main memory, so with `gpu_layers` nothing is known here.
+    """
+    slots = options.args.get("slots", "1")
+    if "gpu_layers" in options.args or not slots.isdigit():
+        return
+    context = options.context_length or LEAST_CONTEXT
+    refusal = refuse_if_too_large(
+        facts, context_length=context, slots=int(slots), available_bytes=available_bytes, where="memory"
+    )
+    if refusal is not None:
+        raise ModelFileBad(refusal)
