@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import trio
 
 from appliance.core.errors import ApplianceError
 from appliance.core.identity import Digest, WorkerId
+from appliance.core.kv_events import TakeKvEvents
 from appliance.core.records import LedgerEvent, ObjectChange, StoredObject
 from appliance.core.requests import (
     EngineRequest,
@@ -33,8 +34,12 @@ class TokenSink(Protocol):
         finish: FinishReason | None = None,
         usage: EngineUsage | None = None,
         logprobs: list[TokenLogprob] | None = None,
+        handover: dict[str, Any] | None = None,
     ) -> None:
-        """Hand over the tokens of one step; with `finish` it is the stream's last call."""
+        """Hand over the tokens of one step; with `finish` it is the stream's last call.
+
+        `handover`, with the finish of a prefill: what the decode worker's request must carry to find the KV cache.
+        """
 
     async def room(self) -> None:
         """Return when the consumer's buffer has room for another step. A checkpoint. Cancelling it loses nothing."""
@@ -97,6 +102,14 @@ class TokenizeSource(Protocol):
 
     async def detokenize(self, token_ids: list[int]) -> bytes:
         """Bytes of a token sequence, special tokens left out."""
+
+
+@runtime_checkable
+class KvEventSource(Protocol):
+    """Optional ability of an engine: it says which blocks its KV cache holds, exactly as it will reuse them."""
+
+    def publish_kv_events(self, take: TakeKvEvents) -> None:
+        """Hand every later change of the cache to `take`. Called once, after `start` and before the first stream."""
 
 
 class StreamSink(Protocol):

@@ -47,6 +47,18 @@ class Guided(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     choice: tuple[str, ...] | None = None
 
 
+class KvTransfer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One half of a request that is split between a prefill and a decode worker."""
+
+    phase: Literal["prefill", "decode"]
+    params: dict[str, Any] = {}
+    """Decode: what the prefill worker handed over, unchanged. Prefill: empty."""
+    bootstrap_host: str = ""
+    bootstrap_port: int = 0
+    bootstrap_room: int | None = None
+    """With a room both halves run at once and meet there; without one prefill ends before decode begins."""
+
+
 class EngineRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One stream that an engine is asked for. `n` choices are `n` requests."""
 
@@ -63,6 +75,12 @@ class EngineRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tru
     logprobs: int | None = None
     """None: no log-probabilities; k >= 0: of the chosen token and of the k likeliest."""
     priority: int = 0
+    rank: int | None = None
+    """Data-parallel rank that must run it; None leaves the choice to the engine."""
+    lora: str = ""
+    """Adapter to compute with; empty: the base model."""
+    kv_transfer: KvTransfer | None = None
+    """Set when the request is split; None: one worker does all of it."""
     deadline_s: float | None = None
     """Seconds from receipt after which the worker gives the stream up."""
 
@@ -93,6 +111,8 @@ class TokenChunk(msgspec.Struct, array_like=True, gc=False):
     usage: EngineUsage | None = None
     logprobs: list[TokenLogprob] | None = None
     """One entry per token id when the request asked for them."""
+    handover: dict[str, Any] | None = None
+    """With the finish of a prefill: `KvTransfer.params` of the decode request."""
 
 
 class FileRef(msgspec.Struct, frozen=True):
@@ -130,6 +150,20 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     total_kv_blocks: int = 0
     role: Literal["aggregated", "prefill", "decode"] = "aggregated"
     rank: int = 0
+    """First data-parallel rank of the worker."""
+    ranks: int = 1
+    """Data-parallel ranks; each has a cache and a load of its own."""
+    max_num_batched_tokens: int = 0
+    """Token budget of one engine step; 0: unknown, and the worker then never counts as busy with prefill."""
+    kv_events: bool = False
+    """The worker says what its cache holds."""
+    lora: str = ""
+    """The adapter behind `name`; empty: the base model. Part of the seed of block hashes."""
+    bootstrap_host: str = ""
+    bootstrap_port: int = 0
+    """Where decode workers meet this prefill worker; 0: it hands over by its last chunk."""
+    taints: tuple[str, ...] = ()
+    """What requests may require or prefer of a worker, such as `dynamo.topology/zone=a`."""
     default_sampling: Sampling = Sampling()
     """The model's own sampling defaults, from its generation config."""
     guided: bool = False

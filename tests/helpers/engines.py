@@ -73,6 +73,7 @@ class CollectingSink:
     logprobs: list[TokenLogprob] = field(default_factory=list)
     finish: FinishReason | None = None
     usage: EngineUsage | None = None
+    handover: dict[str, Any] | None = None
     calls: int = 0
     first: trio.Event = field(default_factory=trio.Event)
 
@@ -82,6 +83,7 @@ class CollectingSink:
         finish: FinishReason | None = None,
         usage: EngineUsage | None = None,
         logprobs: list[TokenLogprob] | None = None,
+        handover: dict[str, Any] | None = None,
     ) -> None:
         assert self.finish is None, "a call after the one with finish"
         assert (finish is None) == (usage is None), "usage comes with the finish, and only then"
@@ -89,7 +91,7 @@ class CollectingSink:
         self.calls += 1
         self.token_ids += token_ids
         self.logprobs += logprobs or []
-        self.finish, self.usage = finish, usage
+        self.finish, self.usage, self.handover = finish, usage, handover
         self.first.set()
 
     async def room(self) -> None:
