@@ -4,23 +4,24 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import count, groupby
 
-from appliance.routing.block_hash import LocalHash
-from appliance.routing.index_events import BlockId, BlocksRemoved, BlocksStored, Holder, IndexEvent, Tier
+from appliance.core.kv_events import KvEvent, RemovedBlocks, StoredBlocks, Tier
+from appliance.routing.index_events import Holder
 from appliance.routing.prefix_index import PrefixIndex
 from appliance.routing.runs import Run, words
 
 
-def dump(index: PrefixIndex) -> Iterator[IndexEvent]:
+def dump(index: PrefixIndex) -> Iterator[tuple[Holder, KvEvent]]:
     """The events, holder by holder, parents before children. The index must not change meanwhile.
 
     A block that its holder has without having the one before it needs that one to be stored; it is, and removed last.
     """
     runs = list(index.runs())
     for holder, number in index.numbers().items():
-        yield from _dump_holder(index, runs, holder, number)
+        for event in _dump_holder(index, runs, number):
+            yield holder, event
 
 
-def _dump_holder(index: PrefixIndex, runs: list[Run], holder: Holder, number: int) -> Iterator[IndexEvent]:
+def _dump_holder(index: PrefixIndex, runs: list[Run], number: int) -> Iterator[KvEvent]:
     needed = _needed(runs, number)
     runs = [run for run in runs if run.number in needed]
     names, gaps = _names(index, runs, needed, number)
@@ -31,22 +32,24 @@ def _dump_holder(index: PrefixIndex, runs: list[Run], holder: Holder, number: in
         start = 0
         for held, group in groupby(range(len(ids)), partial(_tiers_at, tiers)):
             end = start + len(list(group))
-            hashes = [LocalHash(value) for value in words(run.locals)[start:end]]
+            hashes = words(run.locals)[start:end].tolist()
             for tier in held or [Tier.DEVICE]:
-                yield BlocksStored(holder, ids[start:end], hashes, ids[start - 1] if start else before, tier)
+                yield StoredBlocks(ids[start:end], hashes, ids[start - 1] if start else before, tier)
             start = end
     if gaps:
-        yield BlocksRemoved(holder, gaps)
+        yield RemovedBlocks(gaps)
 
 
 def _names(
     index: PrefixIndex, runs: list[Run], needed: dict[int, int], number: int
-) -> tuple[dict[int, list[BlockId]], list[BlockId]]:
+) -> tuple[dict[int, list[int]], list[int]]:
     """What to call the needed blocks, by run number; and the names of those that the holder does not have."""
-    names = {run.number: [index.id_of(number, run, at) for at in range(needed[run.number])] for run in runs}
+    names: dict[int, list[int]] = {
+        run.number: [index.id_of(number, run, at) for at in range(needed[run.number])] for run in runs
+    }
     held = {run.number: run.held(number) for run in runs}
     used = {name for run, ids in names.items() for at, name in enumerate(ids) if held[run] >> at & 1}
-    spare = (BlockId(value) for value in count() if value not in used)
+    spare = (value for value in count() if value not in used)
     gaps = []
     for run, ids in names.items():
         for at, name in enumerate(ids):

@@ -1,26 +1,12 @@
-"""What workers say about their caches, as the prefix index takes it: blocks stored, blocks removed, all cleared.
+"""Whose cache an event speaks of, and what became of it. The events themselves are those of `core.kv_events`."""
 
-The forms in which engines and other routers send these belong to the adapters that receive them.
-"""
-
-from enum import Enum, IntEnum
+from enum import Enum
 from typing import NamedTuple, NewType
 
-import msgspec
-
 from appliance.core.identity import WorkerId
-from appliance.routing.block_hash import LocalHash
 
 BlockId = NewType("BlockId", int)
 """A worker's own unsigned 64-bit name of a block it holds; says nothing about the content."""
-
-
-class Tier(IntEnum):
-    """Where a worker keeps a block, the fastest place first. Storage outside the machine counts as disk."""
-
-    DEVICE = 0
-    HOST_PINNED = 1
-    DISK = 2
 
 
 class Holder(NamedTuple):
@@ -28,35 +14,6 @@ class Holder(NamedTuple):
 
     worker: WorkerId
     rank: int = 0
-
-
-class BlocksStored(msgspec.Struct, frozen=True, tag="stored"):
-    """A holder now has these blocks, each the successor of the one before; the first one follows `parent`."""
-
-    holder: Holder
-    block_ids: list[BlockId]
-    local_hashes: list[LocalHash]
-    parent: BlockId | None = None
-    """None: the first block starts a prompt."""
-    tier: Tier = Tier.DEVICE
-
-
-class BlocksRemoved(msgspec.Struct, frozen=True, tag="removed"):
-    """A holder no longer has these blocks in this tier."""
-
-    holder: Holder
-    block_ids: list[BlockId]
-    tier: Tier = Tier.DEVICE
-
-
-class WorkerCleared(msgspec.Struct, frozen=True, tag="cleared"):
-    """A worker has dropped everything: all tiers, and all ranks unless one is named."""
-
-    worker: WorkerId
-    rank: int | None = None
-
-
-IndexEvent = BlocksStored | BlocksRemoved | WorkerCleared
 
 
 class Outcome(Enum):

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import compress
 
-from appliance.routing.index_events import Holder, Tier
+from appliance.core.kv_events import Tier
+from appliance.routing.index_events import Holder
 from appliance.routing.runs import Run, leading, members
 
 Path = Sequence[tuple[Run, int]]

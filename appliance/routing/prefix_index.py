@@ -9,18 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from appliance.core.errors import InvalidRequest
 from appliance.core.identity import WorkerId
+from appliance.core.kv_events import ClearedBlocks, KvEvent, RemovedBlocks, StoredBlocks, Tier
 from appliance.routing.block_hash import LocalHash
 from appliance.routing.block_ids import BlockIds
-from appliance.routing.index_events import (
-    BlockId,
-    BlocksRemoved,
-    BlocksStored,
-    Holder,
-    IndexEvent,
-    Outcome,
-    Tier,
-    WorkerCleared,
-)
+from appliance.routing.index_events import BlockId, Holder, Outcome
 from appliance.routing.overlap import Overlaps, score
 from appliance.routing.runs import BLOCK_BYTES, MAX_BLOCKS, Run, common_blocks
 
@@ -38,15 +30,15 @@ class PrefixIndex:
         self._counts: list[list[int]] = []
         """Blocks by holder number and tier."""
 
-    def apply(self, event: IndexEvent) -> Outcome:
-        """Do what an event says."""
+    def apply(self, holder: Holder, event: KvEvent) -> Outcome:
+        """Do what an event of a holder says. Raises `InvalidRequest` as `store` does."""
         match event:
-            case BlocksStored():
-                return self.store(event.holder, event.block_ids, event.local_hashes, event.parent, event.tier)
-            case BlocksRemoved():
-                return self.remove(event.holder, event.block_ids, event.tier)
-            case WorkerCleared():
-                self.clear(event.worker, event.rank)
+            case StoredBlocks():
+                return self.store(holder, event.block_ids, event.local_hashes, event.parent, event.tier)
+            case RemovedBlocks():
+                return self.remove(holder, event.block_ids, event.tier)
+            case ClearedBlocks():
+                self.clear(holder.worker)
                 return Outcome.APPLIED
 
     def find_matches(self, local_hashes: Sequence[LocalHash]) -> Overlaps:
@@ -67,9 +59,9 @@ class PrefixIndex:
     def store(
         self,
         holder: Holder,
-        block_ids: Sequence[BlockId],
-        local_hashes: Sequence[LocalHash],
-        parent: BlockId | None = None,
+        block_ids: Sequence[int],
+        local_hashes: Sequence[int],
+        parent: int | None = None,
         tier: Tier = Tier.DEVICE,
     ) -> Outcome:
         """A holder has these blocks in a tier, the first one after `parent`, or at the start of a prompt.
@@ -98,7 +90,7 @@ class PrefixIndex:
             done += count * BLOCK_BYTES
         return Outcome.APPLIED
 
-    def remove(self, holder: Holder, block_ids: Sequence[BlockId], tier: Tier = Tier.DEVICE) -> Outcome:
+    def remove(self, holder: Holder, block_ids: Sequence[int], tier: Tier = Tier.DEVICE) -> Outcome:
         """A holder no longer has these blocks in a tier. What follows them is kept, for when they come back."""
         number = self._numbers.get(holder)
         unknown = False

@@ -12,6 +12,7 @@ from itertools import islice
 from random import Random
 
 from appliance.core.identity import WorkerId
+from appliance.core.kv_events import RemovedBlocks, StoredBlocks
 from appliance.routing.block_hash import LocalHash, local_hashes, sequence_hashes
 from appliance.routing.index_events import BlockId, Holder
 from appliance.routing.prefix_index import PrefixIndex
@@ -115,16 +116,21 @@ def event_rates(length: int, blocks: int, *, shared: bool) -> tuple[float, float
         random = Random(seed)
         common = chain(random, blocks)
         prompts = [(holder, common if shared else chain(random, blocks)) for holder in holders(64)]
-        named = [(holder, hashes, ids_of(hashes)) for holder, hashes in prompts]
+        stores, removals = [], []
+        for holder, hashes in prompts:
+            ids = list[int](ids_of(hashes))
+            for at in range(0, blocks, length):
+                part = slice(at, at + length)
+                stores.append((holder, StoredBlocks(ids[part], list(hashes[part]), ids[at - 1] if at else None)))
+            ends = range(blocks, 0, -length)
+            removals.extend((holder, RemovedBlocks(ids[end - length : end][::-1])) for end in ends)
         index = PrefixIndex()
         start = time.process_time()
-        for holder, hashes, ids in named:
-            for at in range(0, blocks, length):
-                index.store(holder, ids[at : at + length], hashes[at : at + length], ids[at - 1] if at else None)
+        for holder, stored in stores:
+            index.apply(holder, stored)
         middle = time.process_time()
-        for holder, _, ids in named:
-            for at in range(blocks - length, -1, -length):
-                index.remove(holder, ids[at : at + length][::-1])
+        for holder, removed in removals:
+            index.apply(holder, removed)
         end = time.process_time()
         best_store = max(best_store, 64 * blocks / (middle - start))
         best_remove = max(best_remove, 64 * blocks / (end - middle))

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.core.identity import WorkerId
+from appliance.core.kv_events import Tier
 from appliance.routing import runs
 from appliance.routing.block_hash import LocalHash
 from appliance.routing.index_dump import dump
-from appliance.routing.index_events import BlockId, Holder, Outcome, Tier
+from appliance.routing.index_events import BlockId, Holder, Outcome
 from appliance.routing.prefix_index import PrefixIndex
 
 Prefix = tuple[int, ...]
@@ -130,8 +131,8 @@ class Pair:
     def check_all(self) -> None:
         """Compare the counts, every prefix, and a copy made from a dump."""
         copy = PrefixIndex()
-        for event in dump(self.index):
-            assert copy.apply(event) is Outcome.APPLIED
+        for holder, event in dump(self.index):
+            assert copy.apply(holder, event) is Outcome.APPLIED
         counts = self.naive.counts()
         for index in (self.index, copy):
             assert {holder: row for holder, row in index.block_counts().items() if any(row)} == counts

@@ -4,18 +4,10 @@ import pytest
 
 from appliance.core.errors import InvalidRequest
 from appliance.core.identity import WorkerId
+from appliance.core.kv_events import ClearedBlocks, KvEvent, RemovedBlocks, StoredBlocks, Tier
 from appliance.routing.block_hash import LocalHash
 from appliance.routing.index_dump import dump
-from appliance.routing.index_events import (
-    BlockId,
-    BlocksRemoved,
-    BlocksStored,
-    Holder,
-    IndexEvent,
-    Outcome,
-    Tier,
-    WorkerCleared,
-)
+from appliance.routing.index_events import BlockId, Holder, Outcome
 from appliance.routing.prefix_index import PrefixIndex
 
 A, B = Holder(WorkerId("a")), Holder(WorkerId("b"))
@@ -178,7 +170,7 @@ def test_a_dump_makes_an_equal_index(index: PrefixIndex) -> None:
     index.store(B, IDS[:3], PROMPT[:3])
     index.remove(B, [IDS[1]])
     copy = PrefixIndex()
-    assert {copy.apply(event) for event in dump(index)} == {Outcome.APPLIED}
+    assert {copy.apply(*held) for held in dump(index)} == {Outcome.APPLIED}
     assert copy.find_matches(PROMPT) == index.find_matches(PROMPT)
     assert copy.block_counts() == index.block_counts() == {A: (4, 2, 0), B: (2, 0, 0)}
     copy.store(B, [IDS[1]], [PROMPT[1]], IDS[0])
@@ -186,13 +178,14 @@ def test_a_dump_makes_an_equal_index(index: PrefixIndex) -> None:
 
 
 def test_applies_events(index: PrefixIndex) -> None:
-    events: list[IndexEvent] = [
-        BlocksStored(A, IDS, PROMPT),
-        BlocksStored(B, IDS[:1], PROMPT[:1], tier=Tier.DISK),
-        BlocksRemoved(A, IDS[2:]),
-        WorkerCleared(B.worker),
+    ids, prompt = list[int](IDS), list[int](PROMPT)
+    events: list[tuple[Holder, KvEvent]] = [
+        (A, StoredBlocks(ids, prompt)),
+        (B, StoredBlocks(ids[:1], prompt[:1], tier=Tier.DISK)),
+        (A, RemovedBlocks(ids[2:])),
+        (B, ClearedBlocks()),
     ]
-    assert {index.apply(event) for event in events} == {Outcome.APPLIED}
+    assert {index.apply(holder, event) for holder, event in events} == {Outcome.APPLIED}
     assert index.find_matches(PROMPT).disk == {A: 2}
 
 
