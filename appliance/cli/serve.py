@@ -1,12 +1,14 @@
 """`serve`: run the appliance in the foreground."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from appliance.cli.engine_flags import engine_flags, parse_engine_args
+from appliance.cli.router_flags import ROUTER_SETTINGS, old_router_flags, take_old_router_flags
 from appliance.cli.setting_flags import setting_flags, setting_values
 from appliance.cli.verb import Call, Verb
 from appliance.core.errors import UsageError
@@ -15,7 +17,7 @@ from appliance.roles.options import NodeOptions, WorkerWish
 SETTINGS = {
     "--host": "http.host",
     "--port": "http.port",
-    "--router-mode": "router.mode",
+    **ROUTER_SETTINGS,
     "--api-key-file": "http.api_key_file",
     "--tls-cert-path": "http.tls_cert_path",
     "--tls-key-path": "http.tls_key_path",
@@ -30,6 +32,7 @@ SETTINGS = {
     "--drain-s": "drain.request_s",
     "--hold-s": "requests.hold_s",
     "--migration-limit": "requests.migration_limit",
+    "--migration-max-seq-len": "requests.migration_max_seq_len",
     "--exclude-tools-when-tool-choice-none": "requests.exclude_tools_when_tool_choice_none",
     "--request-template": "requests.template_file",
     "--log-format": "log.format",
@@ -47,6 +50,7 @@ SETTINGS = {
 @engine_flags
 @click.option("--replicas", type=click.IntRange(min=0), default=1, show_default=True, help="Workers per model.")
 @setting_flags(SETTINGS)
+@old_router_flags
 @click.option("--ready-fd", type=click.IntRange(min=0), help="Also write the ready line to this descriptor.")
 @click.pass_context
 def serve(ctx: click.Context, /, **flags: Any) -> int:
@@ -70,7 +74,8 @@ def node_options(call: Call, flags: Mapping[str, Any]) -> NodeOptions:
     models: tuple[str, ...] = flags["models"]
     if flags["served_model_name"] and len(models) > 1:
         raise UsageError("--served-model-name names one model, and several are given")
-    loaded = call.settings(flags["config_file"], setting_values(SETTINGS, flags))
+    load = partial(call.settings, flags["config_file"], setting_values(SETTINGS, flags))
+    loaded = load()
     check_parser_names(flags["tool_call_parser"], flags["reasoning_parser"])
     wish = WorkerWish(
         engine=flags["engine"],
@@ -89,7 +94,8 @@ def node_options(call: Call, flags: Mapping[str, Any]) -> NodeOptions:
         wish=wish,
         graph_files=flags["files"],
         ready_fd=flags["ready_fd"],
-        warnings=tuple(loaded.warnings),
+        warnings=(*loaded.warnings, *obsolete),
+        reload=lambda: load().settings,
         debug=call.debug,
     )
 

@@ -1,8 +1,8 @@
 """The seams between decisions and the outside world. Each port speaks only `core` types and has one contract suite."""
 
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import trio
 
@@ -35,10 +35,12 @@ class TokenSink(Protocol):
         usage: EngineUsage | None = None,
         logprobs: list[TokenLogprob] | None = None,
         handover: dict[str, Any] | None = None,
+        text: str | None = None,
     ) -> None:
         """Hand over the tokens of one step; with `finish` it is the stream's last call.
 
         `handover`, with the finish of a prefill: what the decode worker's request must carry to find the KV cache.
+        `text`, when the card says `io: text`: the text of the step; the ids then stand only for a number of tokens.
         """
 
     async def room(self) -> None:
@@ -112,6 +114,57 @@ class KvEventSource(Protocol):
         """Hand every later change of the cache to `take`. Called once, after `start` and before the first stream."""
 
 
+@runtime_checkable
+class MetricsSource(Protocol):
+    """Optional ability of an engine: metrics of its own, in Prometheus' text format."""
+
+    async def read_metrics(self) -> bytes:
+        """The metrics as the engine writes them; empty when it has none. Raises `WorkerLost`, `WorkerTimeout`."""
+        ...
+
+
+SleepLevel = Literal[1, 2]
+"""1: weights go to main memory and the cache is dropped; 2: the weights are dropped too."""
+
+
+@runtime_checkable
+class Sleeper(Protocol):
+    """Optional ability of an engine: it gives its device memory back for a while, without ending.
+
+    All three raise `NotImplementedHere` when this instance was started without it, `EngineFailed` when it did not work.
+    """
+
+    async def sleep(self, level: SleepLevel) -> None:
+        """Give the memory back; the caller has ended all streams before. Cancelling leaves either state."""
+        ...
+
+    async def wake(self) -> None:
+        """Take the memory again; streams may start after it. Cancelling leaves the engine unusable until it is called
+        again."""
+        ...
+
+    async def is_asleep(self) -> bool:
+        """Whether it sleeps now."""
+        ...
+
+
+@runtime_checkable
+class AdapterHost(Protocol):
+    """Optional ability of an engine: LoRA adapters that come and go while it runs, chosen by `EngineRequest.lora`.
+
+    Both raise `NotImplementedHere` when this instance was started without it, `InvalidRequest` for an adapter that the
+    engine refuses.
+    """
+
+    async def load_adapter(self, name: str, path: str) -> None:
+        """Make an adapter usable under a name; `path` is a folder that the engine can read."""
+        ...
+
+    async def unload_adapter(self, name: str) -> None:
+        """Forget it. Raises `NotFound` for an unknown name."""
+        ...
+
+
 class StreamSink(Protocol):
     """Consumer of one stream in the front end. The link's pump calls it: no call may block, wait or raise."""
 
@@ -139,11 +192,12 @@ class WorkerTransport(Protocol):
         """Close the link; streams still on it end with `WorkerLost`. Unknown workers are no error."""
         ...
 
-    def open(self, worker: WorkerId, request: EngineRequest, sink: StreamSink) -> AbstractAsyncContextManager[None]:
+    def open(self, worker: WorkerId, request: EngineRequest, sink: StreamSink) -> AbstractContextManager[None]:
         """Start a stream; frames go to `sink` until its end. Leaving the block earlier, by any way, cancels the stream.
 
-        Raises `WorkerLost` on entry when there is no live link to the worker.
+        Raises `WorkerLost` when there is no live link to the worker. No checkpoint on the way in or out.
         """
+        ...
 
     async def embed(self, worker: WorkerId, request: EngineRequest) -> list[float]:
         """One embedding. Raises what the engine raised, or `WorkerLost`. Cancelling cancels the work."""

@@ -32,12 +32,36 @@ UPSTREAM = {
     "paths.metrics": "DYN_HTTP_SVC_METRICS_PATH",
     "drain.request_s": "DYN_HTTP_GRACEFUL_SHUTDOWN_TIMEOUT_SECS",
     "requests.migration_limit": "DYN_MIGRATION_LIMIT",
+    "requests.migration_max_seq_len": "DYN_MIGRATION_MAX_SEQ_LEN",
     "router.mode": "DYN_ROUTER_MODE",
+    "router.load_aware": "DYN_ROUTER_LOAD_AWARE",
+    "router.overlap_score_credit": "DYN_ROUTER_KV_OVERLAP_SCORE_CREDIT",
+    "router.prefill_load_scale": "DYN_ROUTER_PREFILL_LOAD_SCALE",
+    "router.temperature": "DYN_ROUTER_TEMPERATURE",
+    "router.shared_cache_multiplier": "DYN_SHARED_CACHE_MULTIPLIER",
+    "router.kv_events": "DYN_ROUTER_USE_KV_EVENTS",
+    "router.ttl_s": "DYN_ROUTER_TTL_SECS",
+    "router.replica_sync": "DYN_ROUTER_REPLICA_SYNC",
+    "router.track_active_blocks": "DYN_ROUTER_TRACK_ACTIVE_BLOCKS",
+    "router.track_output_blocks": "DYN_ROUTER_TRACK_OUTPUT_BLOCKS",
+    "router.assume_kv_reuse": "DYN_ROUTER_ASSUME_KV_REUSE",
+    "router.track_prefill_tokens": "DYN_ROUTER_TRACK_PREFILL_TOKENS",
+    "router.prefill_load_model": "DYN_ROUTER_PREFILL_LOAD_MODEL",
+    "router.queue_threshold": "DYN_ROUTER_QUEUE_THRESHOLD",
+    "router.queue_policy": "DYN_ROUTER_QUEUE_POLICY",
+    "router.min_initial_workers": "DYN_ROUTER_MIN_INITIAL_WORKERS",
+    "router.enforce_disagg": "DYN_ENFORCE_DISAGG",
+    "router.active_decode_blocks_threshold": "DYN_ACTIVE_DECODE_BLOCKS_THRESHOLD",
+    "router.active_prefill_tokens_threshold": "DYN_ACTIVE_PREFILL_TOKENS_THRESHOLD",
+    "router.active_prefill_tokens_threshold_frac": "DYN_ACTIVE_PREFILL_TOKENS_THRESHOLD_FRAC",
+    "router.cuda_to_cpu_ratio": "DYN_ENCODER_CUDA_TO_CPU_RATIO",
 }
 """Names under which Dynamo's own components read the same setting."""
 
 CHOICES = {
-    "router.mode": ("round-robin", "random", "least-loaded"),
+    "router.mode": ("round-robin", "random", "power-of-two", "least-loaded", "device-aware-weighted", "direct", "kv"),
+    "router.prefill_load_model": ("none", "aic"),
+    "router.queue_policy": ("fcfs", "lcfs", "wspt"),
     "log.format": ("text", "jsonl"),
     "log.level": ("debug", "info", "warning", "error"),
 }
@@ -47,6 +71,12 @@ RANGES = {
     "http.body_limit_mb": (0.001, 100_000),
     "http.frontend_processes": (1, 256),
     "http.send_buffer_bytes": (4096, 1 << 40),
+    "router.overlap_score_credit": (0, 1),
+    "router.host_cache_hit_weight": (0, 1),
+    "router.disk_cache_hit_weight": (0, 1),
+    "router.shared_cache_multiplier": (0, 1),
+    "router.session_affinity_ttl_s": (0, 31_536_000),
+    "router.cuda_to_cpu_ratio": (0.001, 1000),
     "supervision.backoff_factor": (1, 100),
     "supervision.backoff_jitter": (0, 1),
 }
@@ -55,6 +85,8 @@ PATTERNS = {"paths": (re.compile(r"(/[A-Za-z0-9._~-]+)+"), "must be a path such 
 NOT_NEGATIVE = (0, math.inf)  # times, counts and sizes: what holds for every other number
 
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+UNSET = ("none", "")
+"""Texts that stand for no number, where a number may be missing."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,12 +96,18 @@ class SettingKey:
     group: str
     name: str
     type: Any
-    """The annotation: `str`, `int`, `float`, `bool`, `str | None` or `tuple[str, ...]`."""
+    """The annotation: `str`, `int`, `float`, `bool`, one of them `| None`, or `tuple[str, ...]`."""
     default: Any
 
     @property
     def key(self) -> str:
         return f"{self.group}.{self.name}"
+
+    @property
+    def number(self) -> type[int] | type[float] | None:
+        """`int` or `float`, also when the number may be missing; None for what is no number."""
+        kinds = get_args(self.type) if _is_optional(self) else (self.type,)
+        return float if float in kinds else int if int in kinds else None
 
     @property
     def environment(self) -> tuple[str, ...]:
@@ -105,9 +143,11 @@ def parse_text(key: SettingKey, text: str, origin: str) -> Any:
         if text.lower() in TRUE + FALSE:
             return text.lower() in TRUE
         raise _unusable(key, text, origin, "must be true or false")
-    if key.type in (int, float):
+    if key.number is not None:
+        if _is_optional(key) and text.lower() in UNSET:
+            return None
         try:
-            return check_value(key, key.type(text), origin)
+            return check_value(key, key.number(text), origin)
         except ValueError:
             raise _unusable(key, text, origin, _number_rule(key)) from None
     return check_value(key, text, origin)
@@ -123,10 +163,10 @@ def check_value(key: SettingKey, value: Any, origin: str) -> Any:
         if not isinstance(value, bool):
             raise _unusable(key, value, origin, "must be true or false")
         return value
-    if key.type in (int, float):
-        return _check_number(key, value, origin)
-    if value is None and _is_optional(key):
+    if _is_optional(key) and (value is None or (key.number is not None and value in UNSET)):
         return None
+    if key.number is not None:
+        return _check_number(key, value, origin)
     if not isinstance(value, str):
         raise _unusable(key, value, origin, "must be a text")
     if not value:
@@ -149,7 +189,7 @@ def unknown_key(key: str, known: Iterable[str], origin: str) -> UsageError:
 
 
 def _check_number(key: SettingKey, value: Any, origin: str) -> int | float:
-    allowed = (int, float) if key.type is float else (int,)
+    allowed = (int, float) if key.number is float else (int,)
     low, high = RANGES.get(key.key, NOT_NEGATIVE)
     if (
         isinstance(value, bool)
@@ -158,12 +198,12 @@ def _check_number(key: SettingKey, value: Any, origin: str) -> int | float:
         or not low <= value <= high
     ):
         raise _unusable(key, value, origin, _number_rule(key))
-    return float(value) if key.type is float else int(value)
+    return float(value) if key.number is float else int(value)
 
 
 def _number_rule(key: SettingKey) -> str:
     low, high = RANGES.get(key.key, NOT_NEGATIVE)
-    noun = "a whole number" if key.type is int else "a number"
+    noun = "a whole number" if key.number is int else "a number"
     return f"must be {noun} of at least {low}" if high == math.inf else f"must be {noun} from {low} to {high}"
 
 

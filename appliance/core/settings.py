@@ -88,6 +88,8 @@ class RequestSettings:
     """Longest wait of a request for a cold or starting model."""
     migration_limit: int = 3
     """How often a stream may move to another worker."""
+    migration_max_seq_len: int = 0
+    """Streams whose prompt and output together are longer than this stay where they are; 0: no limit."""
     first_token_s: float = 600.0
     """Longest wait for the first token of a placed request."""
     exclude_tools_when_tool_choice_none: bool = True
@@ -101,7 +103,55 @@ class RouterSettings:
     """Placement of requests on workers."""
 
     mode: str = "least-loaded"
-    """How a request is placed on a worker: `round-robin`, `random` or `least-loaded`."""
+    """How a request is placed on a worker: `kv` weighs cached prefixes against load, `direct` needs a pin."""
+    load_aware: bool = False
+    """Preset: mode `kv` by load alone, without prefixes; it wins over the settings that it implies."""
+    overlap_score_credit: float = 1.0
+    """Prefill blocks saved per cached block in device memory; 0 builds no index of prefixes."""
+    prefill_load_scale: float = 1.0
+    """Weight of prefill blocks against decode blocks in the cost of a worker."""
+    temperature: float = 0.0
+    """Randomness of the choice by cost; 0 always takes the cheapest worker."""
+    host_cache_hit_weight: float = 0.75
+    """Prefill blocks saved per cached block in host memory."""
+    disk_cache_hit_weight: float = 0.25
+    """Prefill blocks saved per cached block on disk."""
+    shared_cache_multiplier: float = 0.5
+    """Prefill blocks saved per block that only a shared cache holds."""
+    kv_events: bool = True
+    """Follow what workers say of their caches; off, prefixes are guessed from earlier placements."""
+    ttl_s: float = 120.0
+    """How long a guessed prefix counts as cached after its last use."""
+    replica_sync: bool = False
+    """Front ends tell each other what they placed."""
+    track_active_blocks: bool = True
+    """Count the blocks of running requests as decode load."""
+    track_output_blocks: bool = False
+    """Let decode load grow with the output; needs `track_active_blocks`."""
+    assume_kv_reuse: bool = True
+    """Requests with a common prefix on one worker share its blocks in the count."""
+    track_prefill_tokens: bool = True
+    """Count the prompt tokens still to be computed as prefill load."""
+    prefill_load_model: str = "none"
+    """How prefill load falls before the first token: `none` not at all, `aic` with the expected duration."""
+    queue_threshold: float | None = 4.0
+    """A request waits while every worker has more prefill tokens than this many times its step's budget; none is off."""
+    queue_policy: str = "fcfs"
+    """Order of waiting requests: `fcfs` first come, `lcfs` last come, `wspt` the least uncached prompt first."""
+    min_initial_workers: int = 0
+    """Requests of a model are held until it had this many workers once."""
+    enforce_disagg: bool = False
+    """Decode workers serve nothing without prefill workers."""
+    session_affinity_ttl_s: float = 0.0
+    """How long `X-Dynamo-Session-ID` keeps requests on one worker after the last one; 0 ignores the header."""
+    active_decode_blocks_threshold: float | None = 1.0
+    """A worker is busy when its active blocks exceed this share of its cache; none is off."""
+    active_prefill_tokens_threshold: int | None = 10_000_000
+    """A worker is busy with more prefill tokens than this; none is off."""
+    active_prefill_tokens_threshold_frac: float | None = 10.0
+    """A worker is busy with more prefill tokens than this many times its step's budget; none is off."""
+    cuda_to_cpu_ratio: float = 8.0
+    """Mode `device-aware-weighted`: how many requests a GPU worker takes for one of a CPU worker."""
 
 
 @dataclass(frozen=True, kw_only=True)

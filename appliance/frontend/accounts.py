@@ -118,9 +118,14 @@ class Accounts:
             account.first_token = time.perf_counter() if at is None else at
             self._metrics.cell(FE + "queued_requests", account.model).add(-1)
 
-    def moved(self, account: Account) -> None:
-        """The request goes to another worker from its beginning."""
-        self._metrics.cell(FE + "model_migration_total", account.model, "new_request").add()
+    def moved(self, account: Account, *, ongoing: bool) -> None:
+        """A stream of the request goes to another worker; `ongoing`: behind tokens that it has already."""
+        kind = "ongoing_request" if ongoing else "new_request"
+        self._metrics.cell(FE + "model_migration_total", account.model, kind).add()
+
+    def too_long_to_move(self, account: Account) -> None:
+        """A stream of the request lost its worker and has grown too long to be moved."""
+        self._metrics.cell(FE + "model_migration_max_seq_len_exceeded_total", account.model).add()
 
     def _close(self, account: Account, status: str, error_type: str) -> None:
         metrics, model = self._metrics, account.model

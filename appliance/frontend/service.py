@@ -3,20 +3,19 @@
 import random
 import uuid
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from functools import partial
 
 import msgspec
-import trio
 
-from appliance.core.errors import ApplianceError, InvalidRequest, WorkerTimeout
+from appliance.core.errors import ApplianceError, InvalidRequest
 from appliance.core.generation import EmbeddingRequest, GenerationRequest, Pins, PublicEndpoint
-from appliance.core.identity import ModelName, RequestId, WorkerId
+from appliance.core.identity import ModelName, RequestId
 from appliance.core.ports import WorkerTransport
 from appliance.core.requests import EngineRequest, StopConditions
 from appliance.core.settings import RequestSettings
 from appliance.frontend.accounts import Account, Accounts
 from appliance.frontend.catalog import Catalog, ServedModel
+from appliance.frontend.choice_runs import AnswerRun
 from appliance.frontend.pinning import read_pins
 from appliance.frontend.protocols.anthropic.count_tokens import count_document, estimate_tokens
 from appliance.frontend.protocols.anthropic.decode import decode_count, decode_messages
@@ -123,7 +122,7 @@ class GenerationService:
                 received_at=account.started,
             )
             try:
-                await self._run(answer, served.prompts.engine_requests(prepared, request), account)
+                await self._runs(answer, served.prompts.engine_requests(prepared, request), account).run()
             except ApplianceError as error:
                 if not answer.fail(error, final=True):
                     raise
@@ -147,56 +146,16 @@ class GenerationService:
         assert served is not None, "a worker joins the router after its card was learnt"
         return served
 
-    async def _run(self, answer: Answer, requests: list[EngineRequest], account: Account) -> None:
-        """Run all choices until the answer is with the client; on other workers again when one is lost before that.
-
-        A stream of which the client has seen something is not repeated: it ends with an error inside.
-        """
-        settings = self._settings()
-        lost: set[WorkerId] = set()
-        for attempt in range(settings.migration_limit + 1):
-            if attempt:
-                self._accounts.moved(account)
-                await self._router.wait_ready(requests[0].model, settings.hold_s)
-            try:
-                await self._attempt(answer, requests, account, lost)
-            except ApplianceError as error:
-                if answer.fail(error):  # another choice had begun to stream
-                    return
-                if not error.retryable or attempt == settings.migration_limit:
-                    raise
-                failed = [account.workers[-len(requests) + index] for index in answer.failed]
-                lost.update(WorkerId(worker) for worker in failed or account.workers[-1:])  # none: it had no link
-                answer.restart()
-            else:
-                return
-
-    async def _attempt(
-        self, answer: Answer, requests: list[EngineRequest], account: Account, avoid: set[WorkerId]
-    ) -> None:
-        """Place and open every choice, and follow them to the end. Leaving cancels what still runs.
-
-        A pin holds for the first attempt: when that worker is lost, any other will do.
-        """
-        pin = None if avoid else account.pin
-        async with AsyncExitStack() as stack:
-            for choice, request in zip(answer.choices, requests, strict=True):
-                placement = stack.enter_context(self._router.place(request.model, avoid=avoid, pin=pin))
-                account.workers.append(placement.worker)
-                await stack.enter_async_context(self._transport.open(placement.worker, request, choice))
-            await self._follow(answer, self._settings().first_token_s)
-
-    async def _follow(self, answer: Answer, patience_s: float) -> None:
-        """Wait for the answer as long as tokens keep coming. Raises `WorkerTimeout` after `patience_s` without any."""
-        while True:
-            before = answer.usage().completion_tokens
-            with trio.move_on_after(patience_s):
-                await answer.wait()
-                return
-            if answer.usage().completion_tokens == before:
-                error = WorkerTimeout(f"the worker gave no token for {patience_s:g} s")
-                if not answer.fail(error):
-                    raise error
+    def _runs(self, answer: Answer, requests: list[EngineRequest], account: Account) -> AnswerRun:
+        return AnswerRun(
+            answer,
+            requests,
+            account,
+            router=self._router,
+            transport=self._transport,
+            accounts=self._accounts,
+            settings=self._settings(),
+        )
 
     def _settle(self, account: Account, answer: Answer) -> None:
         """Book what the answer has come to, also when it was cut off."""

@@ -50,6 +50,7 @@ TABLE: tuple[MetricSpec, ...] = (
     ),
     _counter(FE + "model_rejection_total", "Requests turned away because of load.", "model", "endpoint"),
     _counter(FE + "model_migration_total", "Requests moved to another worker.", "model", "migration_type"),
+    _counter(FE + "model_migration_max_seq_len_exceeded_total", "Streams that were too long to be moved.", "model"),
     _gauge(FE + "model_total_kv_blocks", "KV blocks of one worker.", "model"),
     _gauge(FE + "model_max_num_seqs", "Streams that one worker runs at once.", "model"),
     _gauge(FE + "model_context_length", "Tokens that one stream may hold.", "model"),

@@ -115,7 +115,7 @@ class LinkClient:
         self._connection.end(WorkerLost(reason))
 
     def open(self, request: EngineRequest, sink: StreamSink) -> "OpenStream":
-        """See `WorkerTransport.open`. Entering and leaving it are no checkpoints and need no task of their own.
+        """See `WorkerTransport.open`. Entering and leaving it need no task of their own.
 
         Raises on entry, beside `WorkerLost`, `BodyTooLarge` and `InvalidRequest` for what does not fit a frame.
         """
@@ -274,10 +274,10 @@ class OpenStream:
         self._sink = sink
         self._number = HEARTBEAT
 
-    async def __aenter__(self) -> None:
+    def __enter__(self) -> None:
         self._number = self._link.begin_stream(self._request, self._sink)
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._link.leave_stream(self._number)

@@ -1,9 +1,8 @@
 """All links of one front end, by worker: the `WorkerTransport` of a node."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
-from types import TracebackType
 
 import trio
 
@@ -74,10 +73,9 @@ class Links:
         """The live links."""
         return {worker: link for worker, link in self._links.items() if link.card is not None}
 
-    def open(self, worker: WorkerId, request: EngineRequest, sink: StreamSink) -> AbstractAsyncContextManager[None]:
+    def open(self, worker: WorkerId, request: EngineRequest, sink: StreamSink) -> AbstractContextManager[None]:
         """See `WorkerTransport` and `LinkClient.open`."""
-        link = self._links.get(worker)
-        return _NoLink(worker) if link is None else link.open(request, sink)
+        return self._link(worker).open(request, sink)
 
     async def embed(self, worker: WorkerId, request: EngineRequest) -> list[float]:
         """See `WorkerTransport`."""
@@ -101,7 +99,7 @@ class Links:
 
     def _link(self, worker: WorkerId) -> LinkClient:
         if (link := self._links.get(worker)) is None:
-            raise _no_link(worker)
+            raise WorkerLost(f"cannot reach worker {worker}: there is no link to it")
         return link
 
     def _refuse_twin(self, worker: WorkerId) -> None:
@@ -140,22 +138,3 @@ async def open_links(
     async with open_inner_nursery() as nursery:
         yield Links(nursery, limits=limits, on_lost=on_lost, on_draining=on_draining)
         nursery.cancel_scope.cancel()
-
-
-class _NoLink:
-    """What `open` gives for an unknown worker: it raises on entry, as the port says."""
-
-    def __init__(self, worker: WorkerId) -> None:
-        self._worker = worker
-
-    async def __aenter__(self) -> None:
-        raise _no_link(self._worker)
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
-
-
-def _no_link(worker: WorkerId) -> WorkerLost:
-    return WorkerLost(f"cannot reach worker {worker}: there is no link to it")

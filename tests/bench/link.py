@@ -55,7 +55,7 @@ async def hold_stream(links: Links, sink: NullSink) -> None:
     request = EngineRequest(
         id=RequestId("r"), model=ModelName("m"), token_ids=[1], stop=StopConditions(max_tokens=ENDLESS)
     )
-    async with links.open(WORKER, request, sink):
+    with links.open(WORKER, request, sink):
         await trio.sleep_forever()
 
 

@@ -44,7 +44,7 @@ async def rig(medium: Medium, tmp_path: Path) -> AsyncIterator[LinkRig]:
 
 
 async def run_stream(rig: LinkRig, sink: RecordingSink, tokens: int = 5) -> None:
-    async with rig.links.open(WORKER, make_request(tokens), sink):
+    with rig.links.open(WORKER, make_request(tokens), sink):
         with trio.fail_after(5):
             await sink.ended.wait()
 
@@ -76,9 +76,8 @@ async def test_thousand_streams_at_once(rig: LinkRig) -> None:
 
 
 async def test_unknown_worker_is_lost_on_entry(rig: LinkRig) -> None:
-    opening = rig.links.open(WorkerId("other"), make_request(), RecordingSink())
-    with pytest.raises(WorkerLost, match="other"):
-        await opening.__aenter__()
+    with pytest.raises(WorkerLost, match="other"), rig.links.open(WorkerId("other"), make_request(), RecordingSink()):
+        pass
     with pytest.raises(WorkerLost):
         await rig.links.probe(WorkerId("other"))
 
@@ -87,8 +86,8 @@ async def test_leaving_a_stream_cancels_it(medium: Medium, tmp_path: Path) -> No
     async with open_link_rig(medium, tmp_path, TokenEngine(hang_at=2)) as rig:
         await rig.connect()
         left, kept = RecordingSink(), RecordingSink()
-        async with rig.links.open(WORKER, make_request(), kept):
-            async with rig.links.open(WORKER, make_request(), left):
+        with rig.links.open(WORKER, make_request(), kept):
+            with rig.links.open(WORKER, make_request(), left):
                 await left.began.wait()
             await until(lambda: rig.engine.running == 1)
             assert rig.engine.cancelled == 1
@@ -101,7 +100,7 @@ async def test_late_chunks_of_a_left_stream_are_dropped(medium: Medium, tmp_path
     async with open_link_rig(medium, tmp_path) as rig:
         stream = await rig.connect()
         left, later = RecordingSink(), RecordingSink()
-        async with rig.links.open(WORKER, make_request(), left):
+        with rig.links.open(WORKER, make_request(), left):
             stream.change(hold_reads=True)
             await until(lambda: rig.server.load.served)
         stream.change(hold_reads=False)
@@ -179,7 +178,7 @@ def break_link(stream: FaultyStream, fault: str) -> None:
 
 async def test_stream_that_has_ended_hears_nothing_of_a_loss(rig: LinkRig) -> None:
     sink = RecordingSink()
-    async with rig.links.open(WORKER, make_request(), sink):
+    with rig.links.open(WORKER, make_request(), sink):
         await sink.ended.wait()
         assert rig.links.workers()[WORKER].open_streams == 0
         await rig.links.disconnect(WORKER)
@@ -190,7 +189,7 @@ async def test_stream_that_has_ended_hears_nothing_of_a_loss(rig: LinkRig) -> No
 async def test_disconnect_ends_streams_and_is_no_loss(rig: LinkRig) -> None:
     rig.engine.hang_at = 1
     sink = RecordingSink()
-    async with rig.links.open(WORKER, make_request(), sink):
+    with rig.links.open(WORKER, make_request(), sink):
         await sink.began.wait()
         await rig.links.disconnect(WORKER)
         await sink.ended.wait()
@@ -229,7 +228,7 @@ async def test_engine_that_forgets_the_end_fails_its_stream(rig: LinkRig) -> Non
 async def test_deadline_of_a_request_is_kept_by_the_worker(rig: LinkRig) -> None:
     rig.engine.hang_at = 1
     sink = RecordingSink()
-    async with rig.links.open(WORKER, make_request(deadline_s=0.05), sink):
+    with rig.links.open(WORKER, make_request(deadline_s=0.05), sink):
         with trio.fail_after(1):
             await sink.ended.wait()
     assert [type(error) for error in sink.errors] == [WorkerTimeout]
@@ -256,7 +255,7 @@ async def test_too_many_streams_are_refused(medium: Medium, tmp_path: Path) -> N
     async with open_link_rig(medium, tmp_path, TokenEngine(hang_at=1), limits=limits) as rig:
         await rig.connect()
         refused = RecordingSink()
-        async with (
+        with (
             rig.links.open(WORKER, make_request(), RecordingSink()),
             rig.links.open(WORKER, make_request(), RecordingSink()),
         ):
@@ -283,7 +282,7 @@ async def test_draining_lets_streams_end_and_refuses_new_ones(medium: Medium, tm
     async with open_link_rig(medium, tmp_path, TokenEngine(step_s=0.01)) as rig:
         await rig.connect()
         old, new = RecordingSink(), RecordingSink()
-        async with rig.links.open(WORKER, make_request(10), old):
+        with rig.links.open(WORKER, make_request(10), old):
             await old.began.wait()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(rig.server.drain, 5.0)
@@ -298,7 +297,7 @@ async def test_draining_lets_streams_end_and_refuses_new_ones(medium: Medium, tm
 async def test_drain_evicts_after_its_deadline(rig: LinkRig) -> None:
     rig.engine.hang_at = 1
     sink = RecordingSink()
-    async with rig.links.open(WORKER, make_request(), sink):
+    with rig.links.open(WORKER, make_request(), sink):
         await sink.began.wait()
         with trio.fail_after(1):
             await rig.server.drain(0.02)
@@ -410,8 +409,8 @@ async def test_request_that_fits_no_frame_is_refused_alone(medium: Medium, tmp_p
         await rig.connect()
         request = make_request()
         request.token_ids.extend(range(100_000, 101_000))
-        with pytest.raises(BodyTooLarge):
-            await rig.links.open(WORKER, request, RecordingSink()).__aenter__()
+        with pytest.raises(BodyTooLarge), rig.links.open(WORKER, request, RecordingSink()):
+            pass
         sink = RecordingSink()
         await run_stream(rig, sink)
         assert sink.finish == "length"

@@ -1,6 +1,6 @@
 """A worker transport without links: each test says which workers answer, and with which files."""
 
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractContextManager
 
 import trio
 
@@ -34,7 +34,7 @@ class FakeTransport:
         self.linked.discard(worker)
         await trio.lowlevel.checkpoint()
 
-    def open(self, worker: WorkerId, request: EngineRequest, sink: StreamSink) -> AbstractAsyncContextManager[None]:
+    def open(self, worker: WorkerId, request: EngineRequest, sink: StreamSink) -> AbstractContextManager[None]:
         raise NotImplementedError
 
     async def embed(self, worker: WorkerId, request: EngineRequest) -> list[float]:

@@ -53,7 +53,7 @@ async def wait_for_end(stream: ByteStream) -> None:
 async def check_alive(rig: LinkRig) -> None:
     sink = RecordingSink()
     with trio.fail_after(2):
-        async with rig.links.open(WORKER, make_request(), sink):
+        with rig.links.open(WORKER, make_request(), sink):
             await sink.ended.wait()
     assert sink.finish == "length"
 
@@ -225,7 +225,7 @@ async def test_bytes_of_hostile_worker_fail_streams_not_the_front_end(tmp_path: 
     async with open_links() as links:
         await links.attach(WORKER, near)
         sink = RecordingSink()
-        async with links.open(WORKER, make_request(), sink):
+        with links.open(WORKER, make_request(), sink):
             far.send_now(encode([4, [["x"]]]))
             with trio.fail_after(1):
                 await sink.ended.wait()

@@ -2,12 +2,12 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import trio
 
-from appliance.core.errors import ApplianceError, InternalError
+from appliance.core.errors import ApplianceError
 from appliance.core.generation import GenerationRequest
 from appliance.frontend.streams.choice import ChoiceStream
 from appliance.frontend.streams.outcome import Members, Usage
@@ -30,9 +30,8 @@ class Answer:
     """The choices of one request and the one task that waits for them.
 
     The link's pump calls the choices, which write to the client directly; the task sleeps until there is something
-    to do. Nothing goes to the client before the first event, so an error until then can become an HTTP error or
-    another attempt. Only a protocol with pings opens its stream after `PING_S` without a token; from then on there
-    can be another attempt, but no HTTP error.
+    to do. Nothing goes to the client before the first event, so an error until then can become an HTTP error. Only a
+    protocol with pings opens its stream after `PING_S` without a token; from then on there can be no HTTP error.
     """
 
     def __init__(
@@ -51,7 +50,7 @@ class Answer:
         self.started = False
         """The client has got, or will get, bytes of an answer: too late for an HTTP error."""
         self.shown = False
-        """The client has got, or will get, a part of the answer itself: too late for another attempt."""
+        """The client has got, or will get, a part of the answer itself."""
         self.error: ApplianceError | None = None
         """What ended the stream after it had started."""
         self._request = request
@@ -62,6 +61,8 @@ class Answer:
         self._received_at = time.perf_counter() if received_at is None else received_at
         self._wake = trio.Event()
         self._over = False
+        self.may_move: Callable[[int], bool] = _never
+        """Whether the choice of an index can go on elsewhere after a retryable error; set by who runs the choices."""
         self.choices = [
             ChoiceStream(self, index, request, format.frames(index), tools, prompts[index // request.n].echo)
             for index in range(len(prompts) * request.n)
@@ -72,11 +73,11 @@ class Answer:
     async def wait(self) -> None:
         """Return when the whole answer is with the client; the unstreamed one is sent here.
 
-        Raises the first choice's error when nothing had been sent: then `failed` names the choices, `restart` lets
-        all run again, and this may be called again. A caller that gives up calls `fail`, because another choice
-        may have begun to stream meanwhile. Later errors end the stream and are in `error`. Raises `ClientStalled`
-        when the client is gone. Cancelling loses nothing. No deadline of its own: the caller has one, and the
-        connection has one for a slow client.
+        Raises the first choice's error when that choice may still move, or nothing had been sent: then `failed` names
+        the choices, `ChoiceStream.resume` or `restart` takes one up again, and this may be called again. A caller that
+        gives up calls `fail`, because some of the answer may have been shown. Other errors end the stream and are in
+        `error`. Raises `ClientStalled` when the client is gone. Cancelling loses nothing. No deadline of its own: the
+        caller has one, and the connection has one for a slow client.
         """
         while not self._over:
             if self.failed:
@@ -107,14 +108,6 @@ class Answer:
         """Indices of the choices that failed."""
         return [choice.index for choice in self.choices if choice.error is not None]
 
-    def restart(self) -> None:
-        """Let all choices run again from their prompts. Raises `InternalError` once the client has seen some of it."""
-        if self.shown:
-            raise InternalError("cannot restart an answer that the client has seen")
-        for choice in self.choices:
-            choice.restart()
-        self._running = len(self.choices)
-
     @property
     def first_at(self) -> float | None:
         """`time.perf_counter` of the first token of any choice."""
@@ -131,8 +124,9 @@ class Answer:
             prompt_tokens=sum(prompt.tokens for prompt in self._prompts),
             completion_tokens=sum(len(choice.token_ids) for choice in self.choices),
             cached_tokens=sum(
-                choice.engine_usage.cached_tokens
-                for choice in self.choices[:: self._request.n]
+                # A choice that moved had some of its own output in the second prompt.
+                min(choice.engine_usage.cached_tokens, prompt.tokens)
+                for choice, prompt in zip(self.choices[:: self._request.n], self._prompts, strict=True)
                 if choice.engine_usage is not None
             ),
             reasoning_tokens=sum(choice.reasoning_tokens for choice in self.choices),
@@ -174,9 +168,9 @@ class Answer:
         else:
             self._finish()
 
-    def choice_failed(self, error: ApplianceError) -> None:
+    def choice_failed(self, index: int, error: ApplianceError) -> None:
         """A choice ended without a last chunk."""
-        if not self.fail(error):
+        if (error.retryable and self.may_move(index)) or not self.fail(error):
             self._wake.set()
 
     async def _sleep(self) -> None:
@@ -215,3 +209,7 @@ class Answer:
         if "token_ids" in self._request.extra_fields:
             nvext["token_ids"] = [token for choice in self.choices for token in choice.token_ids]
         return self._format.document([choice.outcome() for choice in self.choices], self.usage(), nvext)
+
+
+def _never(_: int) -> bool:
+    return False

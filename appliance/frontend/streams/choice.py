@@ -29,7 +29,7 @@ class Whole(Protocol):
     def put(self, event: bytes) -> None: ...
     def flush(self) -> None: ...
     def choice_ended(self) -> None: ...
-    def choice_failed(self, error: ApplianceError) -> None: ...
+    def choice_failed(self, index: int, error: ApplianceError) -> None: ...
     def usage(self) -> Usage: ...
     def timing(self) -> Members: ...
 
@@ -68,6 +68,7 @@ class ChoiceStream:
         "gaps",
         "index",
         "on_over",
+        "on_tokens",
         "stop_string",
         "token_ids",
     )
@@ -78,6 +79,8 @@ class ChoiceStream:
         self.index = index
         self.on_over: Callable[[], None] | None = None
         """Called once when the engine stream is of no more use: finished, stopped by a stop string, or failed."""
+        self.on_tokens: Callable[[], None] | None = None
+        """Called after each step that gave tokens, for who keeps count of the load."""
         self._whole = whole
         self._request = request
         self._frames = frames
@@ -93,7 +96,7 @@ class ChoiceStream:
         self.restart()
 
     def restart(self) -> None:
-        """Forget the engine's output, for another attempt from the prompt. Only while the client has seen none."""
+        """Forget the output, for another attempt from the prompt. Only while the client has seen none of it."""
         self.token_ids: list[int] = []
         """Everything the engine gave, so that another worker can go on from here."""
         self.finish: Finish | None = None
@@ -117,6 +120,10 @@ class ChoiceStream:
         self._length = 0  # characters of text so far, shown or not; counted only with details
         self._shown = 0
 
+    def resume(self) -> None:
+        """Forget the error only: another worker goes on behind `token_ids`, and the client sees one stream."""
+        self.error = None
+
     def on_chunk(self, chunk: TokenChunk) -> None:
         """See `StreamSink`. What comes after a stop string is dropped."""
         if self.finish is not None or self.error is not None:
@@ -134,7 +141,7 @@ class ChoiceStream:
         if self.finish is not None or self.error is not None:
             return
         self.error = error
-        self._whole.choice_failed(error)
+        self._whole.choice_failed(self.index, error)
         self._over()
 
     def flush(self) -> None:
@@ -156,6 +163,11 @@ class ChoiceStream:
         )
 
     @property
+    def untouched(self) -> bool:
+        """The client cannot have seen anything of it."""
+        return self.first_at is None or not self._whole.streaming
+
+    @property
     def reasoning_tokens(self) -> int:
         """Tokens of reasoning up to now; `ParsedText` says how they are counted."""
         return 0 if self._parsed is None else self._parsed.reasoning_tokens
@@ -171,6 +183,8 @@ class ChoiceStream:
                 self.gaps.append(now - self._last_at)
             self._last_at = now
             self.token_ids += ids
+            if self.on_tokens is not None:
+                self.on_tokens()
         details = self._details
         text = self._detokeniser.push(ids) if details is None else self._push_detailed(details, chunk)
         if self._matcher is not None:

@@ -9,7 +9,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.completion_choice import Logprobs
 from trio.testing import wait_all_tasks_blocked
 
-from appliance.core.errors import EngineFailed, InternalError, WorkerLost
+from appliance.core.errors import ApplianceError, EngineFailed, InternalError, WorkerLost
 from appliance.core.requests import TokenChunk
 from appliance.frontend.streams.answer import Answer
 from tests.fakes.client import Gone, RecordingClient
@@ -136,14 +136,15 @@ async def test_error_after_the_first_event_is_told_in_the_stream(client: Recordi
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_failed_answer_runs_again(client: RecordingClient, stream: bool) -> None:
+async def test_failed_choice_starts_over(client: RecordingClient, stream: bool) -> None:
     answer = make_answer(chat_request(stream=stream, stop=["cd"]), client)
     feed(answer, *([] if stream else [chunk("ab"), chunk("c")]))
     answer.choices[0].on_error(WorkerLost("the worker has gone"))
     with pytest.raises(WorkerLost):
         await answer.wait()
     assert answer.failed == [0]
-    answer.restart()
+    assert answer.choices[0].untouched
+    answer.choices[0].restart()
     feed(answer, chunk("d again", "stop"))
     await answer.wait()
     assert b"d again" in client.body
@@ -152,21 +153,27 @@ async def test_failed_answer_runs_again(client: RecordingClient, stream: bool) -
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_whole_answer_runs_again(client: RecordingClient, stream: bool) -> None:
-    answer = make_answer(chat_request(stream=stream, n=2), client)
-    if not stream:
-        feed(answer, chunk("old", "stop"))
-    answer.choices[1].on_error(WorkerLost("the worker has gone"))
+async def test_failed_choice_goes_on_behind_its_tokens(client: RecordingClient, stream: bool) -> None:
+    """Also in the middle of what may become a stop string; the other choice never notices."""
+    answer = make_answer(chat_request(stream=stream, n=2, stop=["cd"]), client)
+    answer.may_move = lambda index: index == 0
+    feed(answer, chunk("abc"))
+    feed(answer, chunk("other"), choice=1)
+    answer.choices[0].on_error(WorkerLost("the worker has gone"))
     with pytest.raises(WorkerLost):
         await answer.wait()
-    answer.restart()
-    for index in (0, 1):
-        feed(answer, chunk("new", "stop"), choice=index)
+    assert answer.choices[0].untouched is not stream
+    answer.choices[0].resume()
+    feed(answer, chunk("d, and more", "stop"))
+    feed(answer, chunk(" end", "stop"), choice=1)
     await answer.wait()
-    assert client.body.count(b"new") == 2
-    assert b"old" not in client.body
-    with pytest.raises(InternalError):
-        answer.restart()
+    if stream:
+        deltas = [e["choices"][0] for e in read_events(client.body)]
+        texts = ["".join(d["delta"].get("content", "") for d in deltas if d["index"] == i) for i in (0, 1)]
+    else:
+        texts = [c["message"]["content"] for c in json.loads(client.body)["choices"]]
+    assert texts == ["ab", "other end"]
+    assert b"error" not in client.body
 
 
 async def test_wait_that_was_cancelled_on_a_stalled_client_does_not_answer_twice(
@@ -182,12 +189,17 @@ async def test_wait_that_was_cancelled_on_a_stalled_client_does_not_answer_twice
     assert len(client.sends) == 1
 
 
-async def test_answer_that_was_seen_does_not_run_again(client: RecordingClient) -> None:
+@pytest.mark.parametrize("error", [WorkerLost("the worker has gone"), EngineFailed("out of luck")])
+async def test_choice_that_was_seen_and_may_not_move_ends_the_stream(
+    client: RecordingClient, error: ApplianceError
+) -> None:
     answer = make_answer(chat_request(stream=True), client)
+    answer.may_move = lambda _: not error.retryable
     feed(answer, chunk("seen"))
-    answer.choices[0].on_error(WorkerLost("the worker has gone"))
-    with pytest.raises(InternalError):
-        answer.restart()
+    answer.choices[0].on_error(error)
+    await answer.wait()
+    assert answer.error is error
+    assert not answer.choices[0].untouched
 
 
 @pytest.mark.parametrize(("finish", "error"), [("error", EngineFailed), ("cancelled", WorkerLost)])

@@ -197,7 +197,7 @@ async def test_another_attempt_begins_with_a_fresh_parser() -> None:
     answer.choices[0].on_error(WorkerLost("gone"))
     with pytest.raises(WorkerLost):
         await answer.wait()
-    answer.restart()
+    answer.choices[0].restart()
     await say(answer, "text")
     assert answer.choices[0].outcome().parts == [TextPart("text")]
     assert answer.usage().reasoning_tokens == 0
@@ -269,7 +269,7 @@ async def test_after_a_ping_another_attempt_is_possible_but_no_http_error(
     with pytest.raises(WorkerLost):
         await answer.wait()
     assert not answer.fail(WorkerLost("gone"))
-    answer.restart()
+    answer.choices[0].restart()
     assert answer.fail(EngineFailed("broken for good"), final=True)
     assert b"broken for good" in client.body
     assert client.ended

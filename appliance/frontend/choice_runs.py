@@ -1,0 +1,202 @@
+"""The way of an answer's choices through workers: placed, streamed, and moved to another worker when one is lost.
+
+A choice that moves goes on behind the tokens it has, so the client sees one stream. One whose output is under a grammar
+cannot go on in the middle: it runs again from its prompt while nothing of it was shown, and fails after that.
+"""
+
+from contextlib import AbstractContextManager
+
+import msgspec
+import trio
+
+from appliance.core.errors import ApplianceError, WorkerTimeout
+from appliance.core.identity import WorkerId
+from appliance.core.ports import WorkerTransport
+from appliance.core.requests import EngineRequest, EngineUsage, TokenChunk
+from appliance.core.settings import RequestSettings
+from appliance.frontend.accounts import Account, Accounts
+from appliance.frontend.streams.answer import Answer
+from appliance.frontend.streams.choice import ChoiceStream
+from appliance.routing.router import Placement, Router
+
+
+class ChoiceRun:
+    """One choice: its place on a worker, its stream there, and how often it has moved."""
+
+    __slots__ = ("_placement", "_stream", "choice", "moves", "request", "worker")
+
+    def __init__(self, choice: ChoiceStream, request: EngineRequest) -> None:
+        self.choice = choice
+        self.request = request
+        self.moves = 0
+        self.worker: WorkerId | None = None
+        """Where it runs, or ran last."""
+        self._placement: AbstractContextManager[Placement] | None = None
+        self._stream: AbstractContextManager[None] | None = None
+        choice.on_over = self.leave
+
+    @property
+    def can_move(self) -> bool:
+        """It can go on behind its tokens, or start over without anybody noticing."""
+        return self._can_resume or self.choice.untouched
+
+    @property
+    def _can_resume(self) -> bool:
+        return self.request.guided is None and bool(self.request.token_ids)
+
+    def enter(self, placement: AbstractContextManager[Placement], transport: WorkerTransport) -> None:
+        """Take the place and open the stream. Raises `WorkerLost` without a link; the place is then free again."""
+        self._placement = placement
+        self.worker = placement.__enter__().worker
+        try:
+            stream = transport.open(self.worker, self.request_now(), self.choice)
+            stream.__enter__()
+        except BaseException:
+            self.leave()
+            raise
+        self._stream = stream
+
+    def leave(self) -> None:
+        """Cancel the stream if it still runs, and free the place. Safe to call twice."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.__exit__(None, None, None)
+        placement, self._placement = self._placement, None
+        if placement is not None:
+            placement.__exit__(None, None, None)
+
+    def request_now(self) -> EngineRequest:
+        """What to ask the next worker for: the prompt, behind it the tokens so far, and as many less to come."""
+        done = self.choice.token_ids
+        if not done:
+            return self.request
+        stop = self.request.stop
+        return msgspec.structs.replace(
+            self.request,
+            token_ids=[*self.request.token_ids, *done],
+            stop=msgspec.structs.replace(
+                stop, max_tokens=stop.max_tokens - len(done), min_tokens=max(0, stop.min_tokens - len(done))
+            ),
+        )
+
+    def take_up(self) -> bool:
+        """Make the failed choice ready to go on; False when it had all its tokens and is complete now."""
+        if not self._can_resume:
+            self.choice.restart()
+            return True
+        self.choice.resume()
+        done = len(self.choice.token_ids)
+        if done < self.request.stop.max_tokens:
+            return True
+        self.choice.on_chunk(TokenChunk(0, [], "length", EngineUsage(len(self.request.token_ids), done)))
+        self.choice.flush()
+        return False
+
+
+class AnswerRun:
+    """Runs all choices of one answer until it is with the client."""
+
+    def __init__(
+        self,
+        answer: Answer,
+        requests: list[EngineRequest],
+        account: Account,
+        *,
+        router: Router,
+        transport: WorkerTransport,
+        accounts: Accounts,
+        settings: RequestSettings,
+    ) -> None:
+        self._answer, self._account = answer, account
+        self._router, self._transport, self._accounts, self._settings = router, transport, accounts, settings
+        self._runs = [ChoiceRun(choice, request) for choice, request in zip(answer.choices, requests, strict=True)]
+        self._lost: set[WorkerId] = set()
+        answer.may_move = self._is_worth_a_move
+
+    async def run(self) -> None:
+        """Return when the answer is complete, or has ended in an error that the client was shown.
+
+        Raises the error of a choice that cannot go on when nothing was shown. Leaving by any way, also by
+        cancellation, cancels what still runs and frees all places.
+        """
+        try:
+            for run in self._runs:
+                await self._launch(run)
+            while True:
+                try:
+                    await self._follow()
+                except ApplianceError as error:
+                    if not self._answer.failed:
+                        raise
+                    if not await self._move_failed():
+                        raise error from None
+                else:
+                    return
+        finally:
+            for run in self._runs:
+                run.leave()
+
+    async def _launch(self, run: ChoiceRun) -> None:
+        """Place and open a choice, elsewhere when the link to the chosen worker has just gone.
+
+        A pin holds for the first attempt: when that worker is lost, any other will do.
+        """
+        while True:
+            pin = None if self._lost else self._account.pin
+            placement = self._router.place(run.request.model, avoid=self._lost, pin=pin)
+            try:
+                run.enter(placement, self._transport)
+            except ApplianceError as error:
+                if run.worker is None or not error.retryable or not self._may_move(run):
+                    raise
+                await self._prepare_move(run)
+            else:
+                self._account.workers.append(run.worker or "")
+                return
+
+    async def _follow(self) -> None:
+        """Wait for the answer as long as tokens keep coming; a choice without any for too long has failed."""
+        answer, patience_s = self._answer, self._settings.first_token_s
+        while True:
+            before = [len(run.choice.token_ids) for run in self._runs]
+            with trio.move_on_after(patience_s):
+                await answer.wait()
+                return
+            for run, tokens in zip(self._runs, before, strict=True):
+                if len(run.choice.token_ids) == tokens:
+                    run.choice.on_error(WorkerTimeout(f"the worker gave no token for {patience_s:g} s"))
+
+    async def _move_failed(self) -> bool:
+        """Let failed choices go on elsewhere; False when one of them cannot and nothing was shown."""
+        for run in self._runs:
+            error = run.choice.error
+            if error is None:
+                continue
+            if not error.retryable or not self._may_move(run):
+                return self._answer.fail(error)
+            await self._prepare_move(run)
+            if run.take_up():
+                await self._launch(run)
+        return True
+
+    async def _prepare_move(self, run: ChoiceRun) -> None:
+        run.leave()
+        run.moves += 1
+        self._accounts.moved(self._account, ongoing=bool(run.choice.token_ids))
+        if run.worker is not None:
+            self._lost.add(run.worker)
+        await self._router.wait_ready(run.request.model, self._settings.hold_s)
+
+    def _is_worth_a_move(self, index: int) -> bool:
+        """What the answer asks, in the pump, when a choice fails."""
+        run = self._runs[index]
+        if self._is_too_long(run):
+            self._accounts.too_long_to_move(self._account)
+        return self._may_move(run)
+
+    def _may_move(self, run: ChoiceRun) -> bool:
+        return run.can_move and run.moves < self._settings.migration_limit and not self._is_too_long(run)
+
+    def _is_too_long(self, run: ChoiceRun) -> bool:
+        limit = self._settings.migration_max_seq_len
+        return bool(limit) and len(run.request.token_ids) + len(run.choice.token_ids) > limit

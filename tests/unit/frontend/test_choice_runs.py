@@ -1,0 +1,251 @@
+"""Choices on their way through workers: what the next worker is asked for, and who may move when."""
+
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from appliance.core.errors import ApplianceError, EngineFailed, ModelNotReady, WorkerLost, WorkerTimeout
+from appliance.core.generation import GenerationRequest
+from appliance.core.identity import ModelName, WorkerId
+from appliance.core.ports import StreamSink
+from appliance.core.requests import EngineRequest, Guided, ModelCard, Sampling, StopConditions
+from appliance.core.settings import RequestSettings
+from appliance.frontend.accounts import Account, Accounts
+from appliance.frontend.choice_runs import AnswerRun
+from appliance.routing.router import Router
+from appliance.telemetry.cells import Metrics
+from appliance.telemetry.metrics import TABLE
+from tests.fakes.client import RecordingClient
+from tests.fakes.transport import FakeTransport
+from tests.helpers.answers import ID, chat_request, chunk, make_answer
+
+MODEL = ModelName("m")
+PROMPT = [1, 2, 3]
+
+
+class Stage(FakeTransport):
+    """Opens streams and lets the test be the workers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[WorkerId, EngineRequest]] = []
+        self.sinks: list[StreamSink] = []
+        self.open_streams = 0
+        self.dead: set[WorkerId] = set()
+
+    def open(self, worker: WorkerId, request: EngineRequest, sink: StreamSink) -> AbstractContextManager[None]:
+        if worker in self.dead:
+            raise WorkerLost(f"no link to {worker}")
+        return self._stream(worker, request, sink)
+
+    @contextmanager
+    def _stream(self, worker: WorkerId, request: EngineRequest, sink: StreamSink) -> Iterator[None]:
+        self.asked.append((worker, request))
+        self.sinks.append(sink)
+        self.open_streams += 1
+        try:
+            yield
+        finally:
+            self.open_streams -= 1
+
+    def say(self, text: str, *, last: bool = False) -> None:
+        """A step of the stream that was opened last."""
+        self.sinks[-1].on_chunk(chunk(text, "stop" if last else None))
+        self.sinks[-1].flush()
+
+    def lose(self, error: ApplianceError | None = None) -> None:
+        """The stream that was opened last ends without a last chunk."""
+        self.sinks[-1].on_error(error or WorkerLost("the worker was killed"))
+
+
+class Scene:
+    """One answer over two workers."""
+
+    def __init__(self, request: GenerationRequest, engine_request: EngineRequest, settings: RequestSettings) -> None:
+        self.client, self.stage, self.router = RecordingClient(), Stage(), Router("round-robin")
+        for name in ("one", "two"):
+            card = ModelCard(name=MODEL, context_length=100, engine="fake", max_num_seqs=4)
+            self.router.add(WorkerId(name), card)
+        self.metrics = Metrics(TABLE)
+        self.answer = make_answer(request, self.client)
+        self.account = Account(id=ID, endpoint="chat_completions", started=0.0, model="m")
+        self.ended = trio.Event()
+        self.error: ApplianceError | None = None
+        self._run = AnswerRun(
+            self.answer,
+            [engine_request] * request.n,
+            self.account,
+            router=self.router,
+            transport=self.stage,
+            accounts=Accounts(self.metrics),
+            settings=settings,
+        )
+
+    async def run(self) -> None:
+        try:
+            await self._run.run()
+        except ApplianceError as error:
+            self.error = error
+        self.ended.set()
+
+    def moves(self, kind: str) -> float:
+        return self.metrics.cell("dynamo_frontend_model_migration_total", "m", kind).value
+
+
+def engine_request(guided: Guided | None = None, max_tokens: int = 10) -> EngineRequest:
+    stop = StopConditions(max_tokens=max_tokens, min_tokens=4)
+    return EngineRequest(id=ID, model=MODEL, token_ids=PROMPT, stop=stop, sampling=Sampling(seed=7), guided=guided)
+
+
+@asynccontextmanager
+async def scene(
+    *, stream: bool = True, n: int = 1, asked: EngineRequest | None = None, settings: RequestSettings | None = None
+) -> AsyncGenerator[Scene, None]:
+    made = Scene(chat_request(stream=stream, n=n), asked or engine_request(), settings or RequestSettings())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(made.run)
+        await wait_all_tasks_blocked()
+        yield made
+        nursery.cancel_scope.cancel()
+    assert made.stage.open_streams == 0, "a stream was left open"
+    assert set(made.router.load().values()) <= {0}, "a place was left taken"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_stream_goes_on_elsewhere_behind_its_tokens(stream: bool) -> None:
+    async with scene(stream=stream) as it:
+        it.stage.say("abc")
+        it.stage.lose()
+        await wait_all_tasks_blocked()
+        it.stage.say("def", last=True)
+        await it.ended.wait()
+        (first, _), (second, request) = it.stage.asked
+        assert first != second
+        assert request.token_ids == [*PROMPT, *b"abc"]
+        assert (request.stop.max_tokens, request.stop.min_tokens) == (7, 1)
+        assert request.id == ID
+        assert request.sampling.seed == 7
+        assert it.error is None
+        assert it.answer.usage().completion_tokens == 6
+        assert it.answer.usage().prompt_tokens == 7, "the prompt is the client's, not the second worker's"
+        assert (it.moves("ongoing_request"), it.moves("new_request")) == (1, 0)
+        assert b"error" not in it.client.body
+
+
+async def test_stream_lost_before_its_first_token_starts_from_the_prompt() -> None:
+    async with scene() as it:
+        it.stage.lose()
+        await wait_all_tasks_blocked()
+        assert it.stage.asked[1][1].token_ids == PROMPT
+        assert it.moves("new_request") == 1
+
+
+async def test_stream_that_has_all_its_tokens_is_complete_without_another_worker() -> None:
+    async with scene(asked=engine_request(max_tokens=3)) as it:
+        it.stage.say("abc")
+        it.stage.lose()
+        await it.ended.wait()
+        assert len(it.stage.asked) == 1
+        assert b'"finish_reason":"length"' in it.client.body
+
+
+async def test_moves_are_limited_and_the_last_loss_is_an_error_in_the_stream() -> None:
+    async with scene(settings=RequestSettings(migration_limit=2)) as it:
+        for _ in range(3):
+            it.stage.say("a")
+            it.stage.lose()
+            await wait_all_tasks_blocked()
+        await it.ended.wait()
+        assert len(it.stage.asked) == 3
+        assert it.error is None
+        assert it.client.body.count(b"worker_lost") == 1
+
+
+@pytest.mark.parametrize(("stream", "shown", "moves"), [(True, True, False), (True, False, True), (False, True, True)])
+async def test_output_under_a_grammar_starts_over_while_nothing_was_shown(
+    stream: bool, shown: bool, moves: bool
+) -> None:
+    async with scene(stream=stream, asked=engine_request(Guided(regex="[a-z]+"))) as it:
+        if shown:
+            it.stage.say("abc")
+        it.stage.lose()
+        await wait_all_tasks_blocked()
+        assert len(it.stage.asked) == 1 + moves
+        if moves:
+            assert it.stage.asked[1][1] == it.stage.asked[0][1]
+            it.stage.say("xyz", last=True)
+        await it.ended.wait()
+        assert (b"worker_lost" in it.client.body) is not moves
+        assert b"abcxyz" not in it.client.body
+
+
+async def test_fault_of_the_engine_is_not_carried_elsewhere() -> None:
+    async with scene() as it:
+        it.stage.lose(EngineFailed("no"))
+        await it.ended.wait()
+        assert isinstance(it.error, EngineFailed)
+        assert len(it.stage.asked) == 1
+
+
+async def test_stream_longer_than_the_limit_stays_and_is_counted() -> None:
+    async with scene(settings=RequestSettings(migration_max_seq_len=5)) as it:
+        it.stage.say("abc")
+        it.stage.lose()
+        await it.ended.wait()
+        assert b"worker_lost" in it.client.body
+        assert it.metrics.cell("dynamo_frontend_model_migration_max_seq_len_exceeded_total", "m").value == 1
+
+
+async def test_only_the_lost_choice_moves() -> None:
+    async with scene(n=2) as it:
+        kept, lost = it.stage.sinks
+        kept.on_chunk(chunk("kept"))
+        lost.on_chunk(chunk("lo"))
+        lost.on_error(WorkerLost("the worker was killed"))
+        await wait_all_tasks_blocked()
+        assert len(it.stage.asked) == 3
+        it.stage.say("st", last=True)
+        kept.on_chunk(chunk("!", "stop"))
+        kept.flush()
+        await it.ended.wait()
+        assert it.error is None
+        assert it.answer.usage().completion_tokens == 9
+
+
+async def test_finished_choice_frees_its_place_before_the_others_end() -> None:
+    async with scene(n=2) as it:
+        it.stage.say("done", last=True)
+        assert it.stage.open_streams == 1
+        assert sum(it.router.load().values()) == 1
+
+
+async def test_worker_without_a_link_is_passed_over() -> None:
+    async with scene() as it:
+        it.stage.dead = {it.stage.asked[0][0]}
+        it.stage.lose()
+        await wait_all_tasks_blocked()
+        assert it.stage.asked[-1][0] not in it.stage.dead
+
+
+async def test_silent_worker_is_left_after_the_patience(autojump_clock: trio.testing.MockClock) -> None:
+    async with scene(settings=RequestSettings(first_token_s=5, migration_limit=1)) as it:
+        it.stage.say("a")
+        await trio.sleep(16)
+        await it.ended.wait()
+        assert len(it.stage.asked) == 2
+        assert it.stage.asked[1][1].token_ids == [*PROMPT, *b"a"]
+        assert b"worker_timeout" in it.client.body
+        assert isinstance(it.answer.error, WorkerTimeout)
+
+
+async def test_nobody_to_go_on_with_is_an_error_after_the_hold_time(autojump_clock: trio.testing.MockClock) -> None:
+    async with scene(settings=RequestSettings(hold_s=3)) as it:
+        for name in ("one", "two"):
+            it.router.withdraw(WorkerId(name))
+        it.stage.say("a")
+        it.stage.lose()
+        await it.ended.wait()
+        assert isinstance(it.error, ModelNotReady)
