@@ -146,6 +146,18 @@ class ModelFileBad(EngineFailed):
     code = "bad_model"
 
 
+class ModelUnavailable(ApplianceError):
+    """A hub model that cannot be had: missing, gated, refused, offline, no room on the disk; a retry will not help."""
+
+    code = "model_unavailable"
+
+
+class HubUnreachable(ApplianceError):
+    """A hub that does not answer, or breaks off; trying again later may help."""
+
+    code, status, retryable = "hub_unreachable", 503, True
+
+
 class LinkBroken(ApplianceError):
     """A peer that sent bytes which are no frame of ours, or too large a one; the link is closed."""
 

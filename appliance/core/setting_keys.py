@@ -55,8 +55,11 @@ UPSTREAM = {
     "router.active_prefill_tokens_threshold": "DYN_ACTIVE_PREFILL_TOKENS_THRESHOLD",
     "router.active_prefill_tokens_threshold_frac": "DYN_ACTIVE_PREFILL_TOKENS_THRESHOLD_FRAC",
     "router.cuda_to_cpu_ratio": "DYN_ENCODER_CUDA_TO_CPU_RATIO",
+    "hub.endpoint": "HF_ENDPOINT",
+    "hub.offline": "HF_HUB_OFFLINE",
+    "hub.token_file": "HF_TOKEN_PATH",
 }
-"""Names under which Dynamo's own components read the same setting."""
+"""Names under which Dynamo's own components, and the hub's own tools, read the same setting."""
 
 CHOICES = {
     "router.mode": ("round-robin", "random", "power-of-two", "least-loaded", "device-aware-weighted", "direct", "kv"),

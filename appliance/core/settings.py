@@ -135,7 +135,7 @@ class RouterSettings:
     prefill_load_model: str = "none"
     """How prefill load falls before the first token: `none` not at all, `aic` with the expected duration."""
     queue_threshold: float | None = 4.0
-    """A request waits while every worker has more prefill tokens than this many times its step's budget; none is off."""
+    """A request waits while every worker has more prefill tokens than this many step budgets; none is off."""
     queue_policy: str = "fcfs"
     """Order of waiting requests: `fcfs` first come, `lcfs` last come, `wspt` the least uncached prompt first."""
     min_initial_workers: int = 0
@@ -149,7 +149,7 @@ class RouterSettings:
     active_prefill_tokens_threshold: int | None = 10_000_000
     """A worker is busy with more prefill tokens than this; none is off."""
     active_prefill_tokens_threshold_frac: float | None = 10.0
-    """A worker is busy with more prefill tokens than this many times its step's budget; none is off."""
+    """A worker is busy with more prefill tokens than this many step budgets; none is off."""
     cuda_to_cpu_ratio: float = 8.0
     """Mode `device-aware-weighted`: how many requests a GPU worker takes for one of a CPU worker."""
 
@@ -189,6 +189,22 @@ class SupervisionSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HubSettings:
+    """Fetching models from a hub."""
+
+    endpoint: str = "https://huggingface.co"
+    """The hub, or a mirror of it."""
+    offline: bool = False
+    """Never ask the hub; serve what lies here."""
+    token_file: str | None = None
+    """File with the access token for gated and private models, where HF_TOKEN holds none; else the hub's own place."""
+    allow_remote_code: bool = False
+    """Accept models that bring Python code of their own, which then runs here."""
+    allow_pickle: bool = False
+    """Accept weights as pickles, which can run any code when they are loaded."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """All settings of one appliance."""
 
@@ -199,3 +215,4 @@ class Settings:
     router: RouterSettings = field(default_factory=RouterSettings)
     log: LogSettings = field(default_factory=LogSettings)
     supervision: SupervisionSettings = field(default_factory=SupervisionSettings)
+    hub: HubSettings = field(default_factory=HubSettings)
