@@ -74,7 +74,8 @@ def node_options(call: Call, flags: Mapping[str, Any]) -> NodeOptions:
     models: tuple[str, ...] = flags["models"]
     if flags["served_model_name"] and len(models) > 1:
         raise UsageError("--served-model-name names one model, and several are given")
-    load = partial(call.settings, flags["config_file"], setting_values(SETTINGS, flags))
+    old, obsolete = take_old_router_flags(flags)
+    load = partial(call.settings, flags["config_file"], old | setting_values(SETTINGS, flags))
     loaded = load()
     check_parser_names(flags["tool_call_parser"], flags["reasoning_parser"])
     wish = WorkerWish(

@@ -39,7 +39,7 @@ def _option(flag: str, key: SettingKey) -> Callable[[F], F]:
         name = f"{flag}/--no-{flag.removeprefix('--')}" if key.default else flag
         return click.option(name, is_flag=True, default=None, help=_with_default(help_text, key))
     kind = click.Choice(key.choices) if key.choices else str
-    metavar = None if key.choices else "NUMBER" if key.type in (int, float) else "TEXT"
+    metavar = None if key.choices else "NUMBER" if key.number else "TEXT"
     several = isinstance(key.default, tuple)
     return click.option(flag, type=kind, metavar=metavar, multiple=several, help=_with_default(help_text, key))
 
@@ -47,7 +47,7 @@ def _option(flag: str, key: SettingKey) -> Callable[[F], F]:
 def _with_default(help_text: str, key: SettingKey) -> str:
     if key.default is None or key.default == () or key.default is False:
         return help_text
-    default = "on" if key.default is True else f"{key.default:g}" if key.type is float else key.default
+    default = "on" if key.default is True else f"{key.default:g}" if key.number is float else key.default
     return f"{help_text}  [default: {default}]"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from appliance.core.errors import UsageError
 from appliance.core.setting_keys import KEYS, check_value, parse_text, unknown_key
-from appliance.core.settings import Settings
+from appliance.core.settings import RouterSettings, Settings
 
 PREFIX = "APPLIANCE_"
 BUS_SOCKET = "APPLIANCE_BUS_SOCKET"
@@ -19,6 +19,9 @@ PARENT_PID = "APPLIANCE_PARENT_PID"
 LISTEN_FDS = "APPLIANCE_LISTEN_FDS"
 STATE_DIR = "APPLIANCE_STATE_DIR"
 CONFIG_FILE = "APPLIANCE_CONFIG"
+
+OVERLAP_WEIGHTS = ("DYN_OVERLAP_SCORE_WEIGHT", "DYN_ROUTER_KV_OVERLAP_SCORE_WEIGHT")
+"""Obsolete names of `router.prefill_load_scale`; a weight of 0 also turns the credit for prefixes off."""
 
 CHILD_VARIABLES = frozenset({BUS_SOCKET, LINK_SOCKET, WORKER_ID, PARENT_PID, LISTEN_FDS})
 """Set by the supervisor for its children, never by users."""
@@ -114,7 +117,8 @@ def load_settings(*, config_file: Path | None, environ: Mapping[str, str], flags
         values[key], sources[key] = value, "flag"
     settings = _build(values)
     _check_together(settings)
-    return Loaded(settings=settings, sources=sources, warnings=_unknown_variables(environ))
+    obsolete = [f"{name} is obsolete: use DYN_ROUTER_PREFILL_LOAD_SCALE" for name in OVERLAP_WEIGHTS if name in environ]
+    return Loaded(settings=settings, sources=sources, warnings=_unknown_variables(environ) + obsolete)
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -139,11 +143,18 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 
 def _read_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
-    found = {}
+    found: dict[str, tuple[str, Any]] = {}
     for key in KEYS.values():
         for name in key.environment:
             if name in environ:
                 found[key.key] = (name, parse_text(key, environ[name], f"environment {name}"))
+    scale = "router.prefill_load_scale"
+    for name in OVERLAP_WEIGHTS:  # beats the newer name, as upstream does; what the supervisor hands down beats both
+        if name in environ and KEYS[scale].environment[-1] not in environ:
+            weight = parse_text(KEYS[scale], environ[name], f"environment {name}")
+            found[scale] = (name, weight)
+            if not weight:
+                found["router.overlap_score_credit"] = (name, 0.0)
     return found
 
 
@@ -171,6 +182,20 @@ def _check_together(settings: Settings) -> None:
     _check_paths_differ(settings)
     if (settings.http.tls_cert_path is None) != (settings.http.tls_key_path is None):
         raise UsageError("http.tls_cert_path and http.tls_key_path must be set together", param="http.tls_cert_path")
+    _check_router(settings.router)
+
+
+def _check_router(router: RouterSettings) -> None:
+    if router.track_output_blocks and not router.track_active_blocks:
+        raise UsageError(
+            "router.track_output_blocks needs router.track_active_blocks", param="router.track_output_blocks"
+        )
+    if router.prefill_load_model != "none" and not (router.track_prefill_tokens and router.queue_policy == "fcfs"):
+        raise UsageError(
+            f"router.prefill_load_model {router.prefill_load_model} needs router.track_prefill_tokens and "
+            "router.queue_policy fcfs",
+            param="router.prefill_load_model",
+        )
 
 
 def _check_paths_differ(settings: Settings) -> None:
