@@ -68,6 +68,10 @@ class EngineRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tru
     """The prompt. Empty when the card says `io: text`; then `messages` or `text` holds it."""
     messages: list[dict[str, Any]] | None = None
     text: str | None = None
+    tools: list[dict[str, Any]] | None = None
+    """Beside `messages`: the functions that the model may call."""
+    template_args: dict[str, Any] = {}
+    """Beside `messages`: variables of the chat template."""
     task: Task = "generate"
     sampling: Sampling = Sampling()
     stop: StopConditions
@@ -113,6 +117,8 @@ class TokenChunk(msgspec.Struct, array_like=True, gc=False):
     """One entry per token id when the request asked for them."""
     handover: dict[str, Any] | None = None
     """With the finish of a prefill: `KvTransfer.params` of the decode request."""
+    text: str | None = None
+    """Of workers that speak text: the text itself. Their `token_ids` are only to be counted, as far as it is known."""
 
 
 class FileRef(msgspec.Struct, frozen=True):

@@ -45,13 +45,14 @@ class WorkerStream:
         usage: EngineUsage | None = None,
         logprobs: list[TokenLogprob] | None = None,
         handover: dict[str, Any] | None = None,
+        text: str | None = None,
     ) -> None:
         """See `TokenSink`. After the call with `finish`, and after a cancel, calls are ignored."""
         if self._over:
             return
         if finish is not None:
             self._over = True
-        self._add_chunk(TokenChunk(self._number, token_ids, finish, usage, logprobs, handover))
+        self._add_chunk(TokenChunk(self._number, token_ids, finish, usage, logprobs, handover, text))
 
     def cancel(self) -> None:
         """The front end gave the stream up: stop the engine and send nothing more."""

@@ -74,6 +74,8 @@ class CollectingSink:
     finish: FinishReason | None = None
     usage: EngineUsage | None = None
     handover: dict[str, Any] | None = None
+    said: str = ""
+    """The text of an engine that speaks text."""
     calls: int = 0
     first: trio.Event = field(default_factory=trio.Event)
 
@@ -84,6 +86,7 @@ class CollectingSink:
         usage: EngineUsage | None = None,
         logprobs: list[TokenLogprob] | None = None,
         handover: dict[str, Any] | None = None,
+        text: str | None = None,
     ) -> None:
         assert self.finish is None, "a call after the one with finish"
         assert (finish is None) == (usage is None), "usage comes with the finish, and only then"
@@ -91,6 +94,7 @@ class CollectingSink:
         self.calls += 1
         self.token_ids += token_ids
         self.logprobs += logprobs or []
+        self.said += text or ""
         self.finish, self.usage, self.handover = finish, usage, handover
         self.first.set()
 
