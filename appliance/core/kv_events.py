@@ -43,5 +43,32 @@ class ClearedBlocks(msgspec.Struct, tag=3, array_like=True, frozen=True):
 
 KvEvent = StoredBlocks | RemovedBlocks | ClearedBlocks
 
+
+class ReplyForm(IntEnum):
+    """What kind of answer a worker gives to a question about its cache."""
+
+    TREE = 0
+    """All that the rank holds, as events without ids; nothing that was known of it before counts any more."""
+    EVENTS = 1
+    """The events that were asked for."""
+    TOO_NEW = 2
+    """The first event that was asked for has not happened yet."""
+    INVALID_RANGE = 3
+    """No event ever has the id that was asked for."""
+
+
+class KvReply(msgspec.Struct, array_like=True, frozen=True):
+    """A piece of the answer to a question about one rank's cache; a long answer comes in several, in order."""
+
+    form: ReplyForm
+    newest_id: int
+    """With `TREE`: the last event that the tree takes in. Else the newest event that there is; 0 before the first."""
+    first_id: int = 0
+    """With `EVENTS`: the id of the first event here."""
+    events: list[KvEvent] = []
+    last: bool = True
+    """No other piece follows."""
+
+
 TakeKvEvents = Callable[[int, list[KvEvent]], None]
 """Called on the trio thread with a data-parallel rank and its events, in the order in which they happened."""

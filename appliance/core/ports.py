@@ -1,6 +1,6 @@
 """The seams between decisions and the outside world. Each port speaks only `core` types and has one contract suite."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -8,7 +8,7 @@ import trio
 
 from appliance.core.errors import ApplianceError
 from appliance.core.identity import Digest, WorkerId
-from appliance.core.kv_events import TakeKvEvents
+from appliance.core.kv_events import KvReply, TakeKvEvents
 from appliance.core.records import LedgerEvent, ObjectChange, StoredObject
 from appliance.core.requests import (
     EngineRequest,
@@ -163,6 +163,29 @@ class AdapterHost(Protocol):
     async def unload_adapter(self, name: str) -> None:
         """Forget it. Raises `NotFound` for an unknown name."""
         ...
+
+
+class KvEventLog(Protocol):
+    """The worker's record of its engine's cache events, for front ends that missed some; each rank counts from 1."""
+
+    def answer(self, rank: int, start_id: int | None) -> Iterable[KvReply]:
+        """The events from `start_id` on, or everything that the rank holds: without a start, or one before the record.
+
+        The answer is of this moment, however late its pieces are taken.
+        Raises `NotFound` for a rank that the worker does not have.
+        """
+
+
+class KvEventHistory(Protocol):
+    """Front end's way to ask workers for cache events that it missed; see `KvEventLog`."""
+
+    async def ask_kv_events(
+        self, worker: WorkerId, rank: int, start_id: int | None, take: Callable[[KvReply], None]
+    ) -> None:
+        """Hand the pieces of the worker's answer to `take`, in order; returns after the last one.
+
+        Raises `WorkerLost`, `WorkerTimeout`, and what the worker refused with. Cancelling may leave the rest unheard.
+        """
 
 
 class StreamSink(Protocol):

@@ -12,12 +12,15 @@ import trio
 
 from appliance.core.errors import ApplianceError, LinkBroken, NotFound, WorkerTimeout
 from appliance.core.identity import Digest, WorkerId
+from appliance.core.kv_events import KvReply
 from appliance.core.requests import EngineRequest
 from appliance.transport.limits import LinkLimits
 from appliance.wire.link_messages import (
     DetokenizeCall,
     FileCall,
     FilePart,
+    KvAnswer,
+    KvQuery,
     Ping,
     Pong,
     Request,
@@ -27,7 +30,7 @@ from appliance.wire.link_messages import (
     Vector,
 )
 
-Reply = Pong | FilePart | Tokens | Text | Vector
+Reply = Pong | FilePart | Tokens | Text | Vector | KvAnswer
 R = TypeVar("R", bound=Reply)
 Post = Callable[[int, Any], None]
 """Sends the message under a number of the link; raises `WorkerLost` when the link is gone."""
@@ -110,6 +113,17 @@ class LinkCalls:
         with self._call() as (number, inbox):
             self._post(number, DetokenizeCall(number, token_ids))
             return (await self._soon(inbox, Text)).data
+
+    async def ask_kv_events(self, rank: int, start_id: int | None, take: Callable[[KvReply], None]) -> None:
+        """See `KvEventHistory`. Raises `WorkerTimeout` for a pause of `call_s`. A checkpoint before each piece."""
+        with self._call() as (number, inbox):
+            self._post(number, KvQuery(number, rank, start_id))
+            last = False
+            while not last:
+                await trio.lowlevel.checkpoint()  # a long answer must not keep the streams from going on
+                reply = (await self._soon(inbox, KvAnswer)).reply
+                last = reply.last
+                take(reply)
 
     async def probe(self) -> float:
         """Seconds until a ping came back. Raises `WorkerTimeout`."""

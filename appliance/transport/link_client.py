@@ -23,6 +23,7 @@ from appliance.core.errors import (
     WorkerTimeout,
 )
 from appliance.core.identity import Digest, WorkerId
+from appliance.core.kv_events import KvEvent
 from appliance.core.ports import StreamSink
 from appliance.core.requests import EngineRequest, ModelCard
 from appliance.transport.connection import Connection
@@ -37,6 +38,8 @@ from appliance.wire.link_messages import (
     Failed,
     FilePart,
     Hello,
+    KvAnswer,
+    KvEvents,
     Ping,
     Pong,
     Request,
@@ -49,6 +52,8 @@ from appliance.wire.link_messages import (
 from appliance.wire.streams import ByteStream
 
 LOG = logging.getLogger(__name__)
+TakeNumberedEvents = Callable[[int, int, list[KvEvent]], None]
+"""Called with a rank, the id of the first event, and events of the worker's cache. Must not raise."""
 HEARTBEAT = 0  # number of the pings that nobody waits for
 
 
@@ -70,6 +75,7 @@ class LinkClient:
         stream: ByteStream,
         limits: LinkLimits | None = None,
         on_draining: Callable[[], None] | None = None,
+        on_kv_events: TakeNumberedEvents | None = None,
     ) -> None:
         self.worker = worker
         self.card: ModelCard | None = None
@@ -80,6 +86,7 @@ class LinkClient:
         """Streams that waited in the worker at the last heartbeat."""
         self._limits = limits or LinkLimits()
         self._on_draining = on_draining
+        self._on_kv_events = on_kv_events
         self._connection = Connection(stream, self._limits)
         self._decode = to_frontend_decoder().decode
         self._next_number = count(HEARTBEAT + 1).__next__
@@ -201,7 +208,10 @@ class LinkClient:
                 self.calls.on_reply(message.call, message)
             case Vector():
                 self.calls.on_reply(message.stream, message)
-            case FilePart() | Tokens() | Text():
+            case KvEvents(rank, first_id, events):
+                if self._on_kv_events is not None:
+                    self._on_kv_events(rank, first_id, events)
+            case FilePart() | Tokens() | Text() | KvAnswer():
                 self.calls.on_reply(message.call, message)
             case Draining():
                 if self._on_draining is not None:

@@ -7,11 +7,14 @@ import trio
 
 from appliance.core.errors import InternalError
 from appliance.core.identity import WorkerId
-from appliance.core.ports import Engine, FileSource
+from appliance.core.kv_events import KvEvent
+from appliance.core.ports import Engine, FileSource, KvEventLog
 from appliance.core.requests import ModelCard
 from appliance.transport.limits import LinkLimits
 from appliance.transport.worker_link import WorkerLink, WorkerSide
 from appliance.transport.worker_load import WorkerLoad
+from appliance.wire.framing import encode
+from appliance.wire.link_messages import KvEvents
 from appliance.wire.sockets import listen_unix
 from appliance.wire.streams import ByteStream
 
@@ -30,9 +33,13 @@ class LinkServer:
         *,
         worker: str,
         files: FileSource | None = None,
+        kv_log: KvEventLog | None = None,
         limits: LinkLimits | None = None,
     ) -> None:
-        """`path` is the unix socket to listen at. `files`: where the card's files are, by default the engine itself."""
+        """`path` is the unix socket to listen at. `files`: where the card's files are, by default the engine itself.
+
+        `kv_log` answers front ends that missed what `publish_kv_events` sent.
+        """
         if files is None and isinstance(engine, FileSource):
             files = engine
         self._path = path
@@ -43,6 +50,7 @@ class LinkServer:
             card=card,
             engine=engine,
             files=files,
+            kv_log=kv_log,
             limits=limits or LinkLimits(),
             load=self.load,
         )
@@ -75,6 +83,13 @@ class LinkServer:
             LOG.info("link ended", extra={"reason": fault.message})
         finally:
             self._links.discard(link)
+
+    def publish_kv_events(self, rank: int, first_id: int, events: list[KvEvent]) -> None:
+        """Send changes of a rank's cache to every front end: encoded once, and never waiting for one."""
+        if self._links:
+            frame = encode(KvEvents(rank, first_id, events))
+            for link in self._links:
+                link.post_frame(frame)
 
     async def drain(self, deadline_s: float) -> None:
         """Refuse new streams on every link and let running ones end, at most `deadline_s` seconds.

@@ -2,12 +2,14 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import trio
 
 from appliance.core.errors import ApplianceError, Conflict, NotRunning, WorkerLost
 from appliance.core.identity import Digest, WorkerId
+from appliance.core.kv_events import KvEvent, KvReply
 from appliance.core.ports import StreamSink
 from appliance.core.requests import EngineRequest, ModelCard
 from appliance.transport.limits import LinkLimits
@@ -18,6 +20,8 @@ from appliance.wire.streams import ByteStream
 
 OnLost = Callable[[WorkerId, str], None]
 OnDraining = Callable[[WorkerId], None]
+OnKvEvents = Callable[[WorkerId, int, int, list[KvEvent]], None]
+"""A worker, a rank, the id of the first event, and changes of that rank's cache."""
 
 
 class Links:
@@ -33,11 +37,13 @@ class Links:
         limits: LinkLimits | None = None,
         on_lost: OnLost | None = None,
         on_draining: OnDraining | None = None,
+        on_kv_events: OnKvEvents | None = None,
     ) -> None:
         self._nursery = nursery
         self._limits = limits or LinkLimits()
         self._on_lost = on_lost
         self._on_draining = on_draining
+        self._on_kv_events = on_kv_events
         self._links: dict[WorkerId, LinkClient] = {}
 
     async def connect(self, worker: WorkerId, address: str) -> ModelCard:
@@ -93,6 +99,12 @@ class Links:
         """Bytes by the worker's own tokenizer. Raises `WorkerLost`, `WorkerTimeout`, `NotImplementedHere`."""
         return await self._link(worker).calls.detokenize(token_ids)
 
+    async def ask_kv_events(
+        self, worker: WorkerId, rank: int, start_id: int | None, take: Callable[[KvReply], None]
+    ) -> None:
+        """See `KvEventHistory`."""
+        await self._link(worker).calls.ask_kv_events(rank, start_id, take)
+
     async def probe(self, worker: WorkerId) -> float:
         """See `WorkerTransport`."""
         return await self._link(worker).calls.probe()
@@ -114,7 +126,13 @@ class Links:
         task_status: trio.TaskStatus[ModelCard] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Run one link from its entry in the table to its removal."""
-        link = LinkClient(worker, stream, self._limits, lambda: self._tell_draining(worker))
+        link = LinkClient(
+            worker,
+            stream,
+            self._limits,
+            on_draining=lambda: self._tell_draining(worker),
+            on_kv_events=None if self._on_kv_events is None else partial(self._on_kv_events, worker),
+        )
         self._links[worker] = link
         try:
             fault: ApplianceError = await link.run(task_status=task_status)
@@ -132,9 +150,13 @@ class Links:
 
 @asynccontextmanager
 async def open_links(
-    *, limits: LinkLimits | None = None, on_lost: OnLost | None = None, on_draining: OnDraining | None = None
+    *,
+    limits: LinkLimits | None = None,
+    on_lost: OnLost | None = None,
+    on_draining: OnDraining | None = None,
+    on_kv_events: OnKvEvents | None = None,
 ) -> AsyncIterator[Links]:
     """Links in a nursery of their own; leaving the block ends them all. Exceptions of the block pass as they are."""
     async with open_inner_nursery() as nursery:
-        yield Links(nursery, limits=limits, on_lost=on_lost, on_draining=on_draining)
+        yield Links(nursery, limits=limits, on_lost=on_lost, on_draining=on_draining, on_kv_events=on_kv_events)
         nursery.cancel_scope.cancel()

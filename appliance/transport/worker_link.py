@@ -6,7 +6,7 @@ from typing import Any
 
 from appliance.core.errors import ApplianceError, LinkBroken, NotFound, NotImplementedHere, Overloaded
 from appliance.core.identity import Digest, WorkerId
-from appliance.core.ports import Engine, FileSource, TokenizeSource
+from appliance.core.ports import Engine, FileSource, KvEventLog, TokenizeSource
 from appliance.core.requests import EngineRequest, ModelCard, TokenChunk
 from appliance.transport.connection import Connection
 from appliance.transport.error_codes import code_and_message
@@ -23,6 +23,8 @@ from appliance.wire.link_messages import (
     FileCall,
     FilePart,
     Hello,
+    KvAnswer,
+    KvQuery,
     Ping,
     Pong,
     Request,
@@ -46,6 +48,8 @@ class WorkerSide:
     card: ModelCard
     engine: Engine
     files: FileSource | None = None
+    kv_log: KvEventLog | None = None
+    """None: the engine does not say what its cache holds."""
     limits: LinkLimits = field(default_factory=LinkLimits)
     load: WorkerLoad
 
@@ -71,6 +75,11 @@ class WorkerLink:
     def tell_draining(self) -> None:
         """Let the front end know that new streams are refused from now on."""
         self._post(Draining())
+
+    def post_frame(self, frame: bytes) -> None:
+        """Send a frame that was encoded once for all links."""
+        self._send_gathered()
+        self._connection.outbox.post(frame)
 
     def evict_all(self) -> None:
         """End every stream with `worker_lost`."""
@@ -100,6 +109,8 @@ class WorkerLink:
                 self._begin_call(number, lambda: self._tokenize(message))
             case DetokenizeCall(call=number):
                 self._begin_call(number, lambda: self._detokenize(message))
+            case KvQuery(call=number):
+                self._begin_call(number, lambda: self._tell_cache(message))
 
     def _begin_stream(self, number: int, request: EngineRequest) -> None:
         if number in self._streams:
@@ -152,6 +163,13 @@ class WorkerLink:
 
     async def _detokenize(self, call: DetokenizeCall) -> None:
         self._post(Text(call.call, await self._tokenizer().detokenize(call.token_ids)))
+
+    async def _tell_cache(self, query: KvQuery) -> None:
+        if self._side.kv_log is None:
+            raise NotImplementedHere("cannot tell what the cache holds: the worker's engine does not say")
+        for reply in self._side.kv_log.answer(query.rank, query.start_id):
+            self._post(KvAnswer(query.call, reply))
+            await self._connection.outbox.room()  # a checkpoint: steps go out between the pieces
 
     def _files(self) -> FileSource:
         if self._side.files is None:

@@ -1,12 +1,13 @@
 """Messages on the link between a front end and a worker. Each is one msgpack array: an integer tag, then the fields.
 
-The front end sends Request, Cancel, Ping, FileCall, TokenizeCall, DetokenizeCall; the worker sends the rest.
+The front end sends Request, Cancel, Ping, FileCall, TokenizeCall, DetokenizeCall, KvQuery; the worker sends the rest.
 `call` numbers are chosen by the caller and come back in the answer. Fields may only be added at the end.
 """
 
 import msgspec
 
 from appliance.core.identity import Digest
+from appliance.core.kv_events import KvEvent, KvReply
 from appliance.core.requests import EngineRequest, ModelCard, TokenChunk
 
 PROTOCOL = 1
@@ -121,5 +122,28 @@ class Draining(msgspec.Struct, tag=15, array_like=True, frozen=True):
     """The worker takes no new streams on any link; running ones go on."""
 
 
-ToWorker = Request | Cancel | Ping | FileCall | TokenizeCall | DetokenizeCall
-ToFrontend = Hello | Step | Failed | Vector | Pong | FilePart | Tokens | Text | Draining
+class KvEvents(msgspec.Struct, tag=16, array_like=True, gc=False):
+    """Changes of one rank's cache, in order; `first_id` is the first one's number, those after it count on."""
+
+    rank: int
+    first_id: int
+    events: list[KvEvent]
+
+
+class KvQuery(msgspec.Struct, tag=17, array_like=True, frozen=True):
+    """Ask for the changes from one on, or (None) for everything that a rank holds."""
+
+    call: int
+    rank: int
+    start_id: int | None
+
+
+class KvAnswer(msgspec.Struct, tag=18, array_like=True, frozen=True):
+    """Answer to KvQuery; pieces come until one that says it is the last."""
+
+    call: int
+    reply: KvReply
+
+
+ToWorker = Request | Cancel | Ping | FileCall | TokenizeCall | DetokenizeCall | KvQuery
+ToFrontend = Hello | Step | Failed | Vector | Pong | FilePart | Tokens | Text | Draining | KvEvents | KvAnswer

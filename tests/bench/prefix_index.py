@@ -116,7 +116,7 @@ def event_rates(length: int, blocks: int, *, shared: bool) -> tuple[float, float
         random = Random(seed)
         common = chain(random, blocks)
         prompts = [(holder, common if shared else chain(random, blocks)) for holder in holders(64)]
-        stores, removals = [], []
+        stores, removals = list[tuple[Holder, StoredBlocks]](), list[tuple[Holder, RemovedBlocks]]()
         for holder, hashes in prompts:
             ids = list[int](ids_of(hashes))
             for at in range(0, blocks, length):

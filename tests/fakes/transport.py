@@ -1,12 +1,14 @@
 """A worker transport without links: each test says which workers answer, and with which files."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import trio
 
-from appliance.core.errors import Conflict, NotFound, WorkerLost
+from appliance.core.errors import Conflict, NotFound, NotImplementedHere, WorkerLost
 from appliance.core.identity import Digest, WorkerId
-from appliance.core.ports import StreamSink
+from appliance.core.kv_events import KvReply
+from appliance.core.ports import KvEventLog, StreamSink
 from appliance.core.requests import EngineRequest, ModelCard
 
 
@@ -18,6 +20,7 @@ class FakeTransport:
         self.files: dict[Digest, bytes] = {}
         self.file_s = 1.0
         self.linked: set[WorkerId] = set()
+        self.kv_logs: dict[WorkerId, KvEventLog] = {}
         self.connects = 0
 
     async def connect(self, worker: WorkerId, address: str) -> ModelCard:
@@ -48,6 +51,18 @@ class FakeTransport:
 
     async def tokenize(self, worker: WorkerId, text: str, *, special: bool) -> list[int]:
         raise NotImplementedError
+
+    async def ask_kv_events(
+        self, worker: WorkerId, rank: int, start_id: int | None, take: Callable[[KvReply], None]
+    ) -> None:
+        await trio.lowlevel.checkpoint()
+        if worker not in self.linked:
+            raise WorkerLost(f"no link to {worker}")
+        if worker not in self.kv_logs:
+            raise NotImplementedHere("the worker's engine does not say")
+        for reply in self.kv_logs[worker].answer(rank, start_id):
+            await trio.lowlevel.checkpoint()
+            take(reply)
 
     async def probe(self, worker: WorkerId) -> float:
         raise NotImplementedError

@@ -9,6 +9,8 @@ from typing import Literal
 import trio
 
 from appliance.core.identity import ModelName, RequestId, WorkerId
+from appliance.core.kv_events import KvEvent
+from appliance.core.ports import KvEventLog
 from appliance.core.requests import EngineRequest, ModelCard, StopConditions, Task
 from appliance.transport.limits import LinkLimits
 from appliance.transport.link_server import LinkServer
@@ -38,6 +40,7 @@ class LinkRig:
     nursery: trio.Nursery
     lost: list[tuple[WorkerId, str]] = field(default_factory=list)
     draining: list[WorkerId] = field(default_factory=list)
+    kv_events: list[tuple[WorkerId, int, int, list[KvEvent]]] = field(default_factory=list)
     dialed: list[FaultyStream] = field(default_factory=list)
 
     async def dial(self) -> FaultyStream:
@@ -73,23 +76,26 @@ async def open_link_rig(
     *,
     card: ModelCard | None = None,
     limits: LinkLimits | None = None,
+    kv_log: KvEventLog | None = None,
 ) -> AsyncIterator[LinkRig]:
     """A rig with no link yet."""
     engine = engine or TokenEngine()
     path = folder / "w.sock"
-    server = LinkServer(engine, card or make_card(), path, worker=WORKER, limits=limits)
+    server = LinkServer(engine, card or make_card(), path, worker=WORKER, kv_log=kv_log, limits=limits)
     async with open_inner_nursery() as nursery:
         if medium == "unix":
             await nursery.start(server.run)
         lost: list[tuple[WorkerId, str]] = []
         draining: list[WorkerId] = []
+        kv_events: list[tuple[WorkerId, int, int, list[KvEvent]]] = []
         links = Links(
             nursery,
             limits=limits,
             on_lost=lambda worker, reason: lost.append((worker, reason)),
             on_draining=draining.append,
+            on_kv_events=lambda *batch: kv_events.append(batch),
         )
-        rig = LinkRig(medium, engine, server, links, path, nursery, lost, draining)
+        rig = LinkRig(medium, engine, server, links, path, nursery, lost, draining, kv_events)
         try:
             yield rig
         finally:
