@@ -93,7 +93,9 @@ class _Connection(http.client.HTTPConnection):
         except (FileNotFoundError, ConnectionRefusedError):
             raise NotRunning("no appliance is running here; start one with: dynamo-appliance serve") from None
         except PermissionError:
-            raise NotRunning(f"not allowed to talk to the appliance at {self._path}") from None
+            raise NotRunning(
+                f"not allowed to talk to the appliance at {self._path}; join its group or become its user"
+            ) from None
         except TimeoutError:
             raise NotRunning(f"the appliance at {self._path} did not answer within {self.timeout:.0f} s") from None
         except (OSError, http.client.HTTPException) as error:
@@ -114,7 +116,9 @@ class _Connection(http.client.HTTPConnection):
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # a folder on the way that we may not enter
+    except PermissionError:  # a folder that we may not enter: trying to connect says so
+        return True
+    except OSError:
         return False
 
 

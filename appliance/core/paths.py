@@ -19,6 +19,8 @@ class Paths:
 
     state_dir: Path
     run_dir: Path
+    logs_dir: Path | None = None
+    """Where the service manager wants log files; None: in the state dir."""
 
     @property
     def database(self) -> Path:
@@ -30,7 +32,7 @@ class Paths:
 
     @property
     def logs(self) -> Path:
-        return self.state_dir / "logs"
+        return self.logs_dir or self.state_dir / "logs"
 
     @property
     def lock(self) -> Path:
@@ -66,7 +68,8 @@ def short_hash(text: str) -> str:
 def resolve_paths(state_dir: str | None, environ: Mapping[str, str]) -> Paths:
     """State dir: flag, systemd's `STATE_DIRECTORY`, else XDG. Run dir: systemd's, XDG's, else under the state dir."""
     state = Path(state_dir or _state_default(environ)).expanduser().absolute()
-    return Paths(state_dir=state, run_dir=_run_dir(state, environ))
+    logs = environ.get("LOGS_DIRECTORY")
+    return Paths(state_dir=state, run_dir=_run_dir(state, environ), logs_dir=Path(logs.split(":")[0]) if logs else None)
 
 
 def config_file_default(environ: Mapping[str, str]) -> Path:

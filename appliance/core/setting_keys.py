@@ -65,6 +65,7 @@ CHOICES = {
     "router.mode": ("round-robin", "random", "power-of-two", "least-loaded", "device-aware-weighted", "direct", "kv"),
     "router.prefill_load_model": ("none", "aic"),
     "router.queue_policy": ("fcfs", "lcfs", "wspt"),
+    "admin.socket_mode": ("0600", "0660"),
     "log.format": ("text", "jsonl"),
     "log.level": ("debug", "info", "warning", "error"),
 }

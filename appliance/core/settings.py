@@ -155,6 +155,14 @@ class RouterSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AdminSettings:
+    """The socket that the command line talks to."""
+
+    socket_mode: str = "0600"
+    """Who may use the admin socket, and so do everything: the owner (`0600`), or its group too (`0660`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class LogSettings:
     """What is logged and how."""
 
@@ -213,6 +221,7 @@ class Settings:
     drain: DrainSettings = field(default_factory=DrainSettings)
     requests: RequestSettings = field(default_factory=RequestSettings)
     router: RouterSettings = field(default_factory=RouterSettings)
+    admin: AdminSettings = field(default_factory=AdminSettings)
     log: LogSettings = field(default_factory=LogSettings)
     supervision: SupervisionSettings = field(default_factory=SupervisionSettings)
     hub: HubSettings = field(default_factory=HubSettings)

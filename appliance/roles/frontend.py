@@ -4,6 +4,7 @@ import gc
 import logging
 import secrets
 import socket
+import ssl
 from collections.abc import Sequence
 from functools import partial
 
@@ -13,7 +14,7 @@ from appliance.core.errors import UsageError
 from appliance.core.identity import WorkerId
 from appliance.core.paths import control_socket_beside
 from appliance.core.records import KeyRecord
-from appliance.core.settings import HttpSettings
+from appliance.core.settings import HttpSettings, Settings
 from appliance.frontend.accounts import Accounts
 from appliance.frontend.catalog import Catalog
 from appliance.frontend.fleet import Fleet
@@ -27,6 +28,7 @@ from appliance.roles.signals import watch_stop_signals
 from appliance.routing.router import Router
 from appliance.telemetry.cells import Metrics
 from appliance.telemetry.event_loop import watch_event_loop
+from appliance.telemetry.logs import set_log_level
 from appliance.telemetry.metrics import TABLE
 from appliance.transport.bus_client import BusClient, connect_bus
 from appliance.transport.links import Links
@@ -36,7 +38,7 @@ from appliance.web.guards import AccessRules, KeyRing, hash_key, is_loopback
 from appliance.web.listener import Listener
 from appliance.web.proxy import UnixProxy
 from appliance.web.sockets import adopt
-from appliance.web.tls import server_context
+from appliance.web.tls import renew_context, server_context
 from appliance.wire.bus_messages import ChildHello, Picture, Ready, Stop
 
 log = logging.getLogger(__name__)
@@ -62,6 +64,8 @@ class _Frontend:
         self._id = options.child.worker_id or "frontend"
         self._fds = options.child.listen_fds
         self._settings = options.settings
+        self._tls: ssl.SSLContext | None = None
+        self._reloads = 0
         self._rules = AccessRules()
         self._metrics = Metrics(TABLE)
         self._accounts = Accounts(self._metrics)
@@ -92,7 +96,7 @@ class _Frontend:
         tokens = TokenService(self._catalog, self._router, lambda: self._settings.requests)
         http, paths, template_file = self._settings.http, self._settings.paths, self._settings.requests.template_file
         template = None if template_file is None else read_request_template(template_file)
-        tls = server_context(http.tls_cert_path, http.tls_key_path)
+        tls = self._tls = server_context(http.tls_cert_path, http.tls_key_path)
         proxy = UnixProxy(str(control_socket_beside(self._bus_socket)), secure=tls is not None)
         listener = Listener(
             sockets,
@@ -119,6 +123,9 @@ class _Frontend:
 
     def _apply(self, picture: Picture) -> None:
         self._settings = picture.settings
+        if picture.reloads != self._reloads:
+            self._reloads = picture.reloads
+            self._reload(picture.settings)
         self._rules = AccessRules(
             keys=key_ring(picture.keys, picture.settings.http),
             loopback=is_loopback(picture.settings.http.host),
@@ -127,6 +134,18 @@ class _Frontend:
         )
         self._catalog.set_records(picture.models)
         self._fleet.apply(picture.workers)
+
+    def _reload(self, settings: Settings) -> None:
+        """Take up what the supervisor has read anew; certificates are in files, which each front end reads."""
+        set_log_level(settings.log.level)
+        if settings.router.mode != self._router.mode:
+            self._router.set_mode(settings.router.mode)
+        cert, key = settings.http.tls_cert_path, settings.http.tls_key_path
+        if self._tls is not None and cert and key:
+            try:
+                renew_context(self._tls, cert, key)
+            except UsageError as error:
+                log.error("the old certificate stays in use: %s", error)
 
     def _on_lost(self, worker: WorkerId, reason: str) -> None:
         self._fleet.on_lost(worker, reason)

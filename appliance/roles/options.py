@@ -1,5 +1,6 @@
 """What the command line hands to a role: parsed, checked values; a role reads no flags and no environment itself."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,6 +45,8 @@ class NodeOptions:
     """Gets the ready line too, then is closed."""
     warnings: tuple[str, ...] = ()
     """What was odd about the settings, one line each, to be logged."""
+    reload: Callable[[], Settings] | None = None
+    """Reads the settings anew from where they came; raises `UsageError`. Called in a thread."""
     debug: bool = False
     """Let tracebacks through."""
 

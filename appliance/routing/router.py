@@ -45,6 +45,12 @@ class Router:
         for pool in self._pools.values():
             pool.pop(worker, None)
 
+    def set_mode(self, mode: str) -> None:
+        """Place by another policy from now on. Raises `UsageError` for an unknown one, before anything changes."""
+        make_policy(mode)
+        self.mode = mode
+        self._policies.clear()
+
     def ready_workers(self, model: ModelName) -> int:
         return len(self._pools.get(model, ()))
 

@@ -30,6 +30,12 @@ def server_context(cert_path: str | None, key_path: str | None) -> ssl.SSLContex
     return context
 
 
+def renew_context(context: ssl.SSLContext, cert_path: str, key_path: str) -> None:
+    """Serve new connections with the files as they are now; running ones keep theirs. Raises like `server_context`."""
+    server_context(cert_path, key_path)  # complains before the context in use is touched
+    context.load_cert_chain(cert_path, key_path, password=_refuse_password)
+
+
 def _check_readable(flag: str, path: str) -> None:
     try:
         Path(path).read_bytes()

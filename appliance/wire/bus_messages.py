@@ -49,6 +49,8 @@ class Picture(msgspec.Struct, tag=5, array_like=True, frozen=True):
     keys: list[KeyRecord]
     settings: Settings
     draining: bool = False
+    reloads: int = 0
+    """How often files were to be read anew since the start."""
 
 
 class Pull(msgspec.Struct, tag=6, array_like=True, frozen=True):

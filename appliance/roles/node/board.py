@@ -2,6 +2,8 @@
 
 import time
 
+import msgspec
+
 from appliance.core.records import KeyRecord, ModelRecord
 from appliance.core.settings import Settings
 from appliance.roles.node.desired import DesiredState
@@ -19,6 +21,8 @@ class Board:
         self.started_at = time.time()
         self.keys: list[KeyRecord] = []
         self.draining = False
+        self.reloads = 0
+        """How often the settings were read anew."""
         self.serving = False
         self.was_ready = False
         """Everything wanted at the start has served at the same time; later failures do not take that back."""
@@ -27,6 +31,12 @@ class Board:
     def set_keys(self, keys: list[KeyRecord]) -> None:
         """Replace the keys that open the public port."""
         self.keys = keys
+        self._supervisor.note_change()
+
+    def set_settings(self, settings: Settings) -> None:
+        """Replace the settings that may change while we run; front ends also read their files anew."""
+        self.settings = settings
+        self.reloads += 1
         self._supervisor.note_change()
 
     def set_serving(self) -> None:
@@ -42,7 +52,8 @@ class Board:
     def picture(self) -> Picture:
         """What front ends are told."""
         graphs = self._desired.graphs.values()
-        return compose_picture(graphs, self._supervisor.views(), self.keys, self.settings, self.draining)
+        composed = compose_picture(graphs, self._supervisor.views(), self.keys, self.settings, self.draining)
+        return msgspec.structs.replace(composed, reloads=self.reloads)
 
     def models(self) -> list[ModelRecord]:
         """All served names."""

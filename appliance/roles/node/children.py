@@ -43,6 +43,10 @@ class Launcher:
             address=str(link) if link else "",
         )
 
+    def use(self, settings: Settings) -> None:
+        """Children that are started from now on get these settings."""
+        self._settings = settings
+
     def guard_environment(self) -> dict[str, str]:
         """The environment of the guard process."""
         return child_environment(self._base, {}, frozen=frozen(), foreign=False)

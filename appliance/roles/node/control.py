@@ -5,7 +5,7 @@ from functools import partial
 import trio
 
 from appliance.core.paths import Paths
-from appliance.core.settings import PathSettings
+from appliance.core.settings import Settings
 from appliance.frontend.control.admin_app import build_admin_app
 from appliance.frontend.control.public_app import build_public_app
 from appliance.frontend.control.views import AdminService, ControlView
@@ -17,13 +17,14 @@ async def serve_control(
     view: ControlView,
     admin: AdminService,
     paths: Paths,
-    routes: PathSettings,
+    settings: Settings,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve both until cancelled; `started` once both accept."""
     async with trio.open_nursery() as nursery:
-        control, private = bind_unix(paths.control_socket), bind_unix(paths.admin_socket)
-        await nursery.start(partial(serve_asgi, build_public_app(view, routes), bind=[control]))
+        control = bind_unix(paths.control_socket)
+        private = bind_unix(paths.admin_socket, int(settings.admin.socket_mode, 8))
+        await nursery.start(partial(serve_asgi, build_public_app(view, settings.paths), bind=[control]))
         await nursery.start(partial(serve_asgi, build_admin_app(admin), bind=[private]))
         task_status.started()

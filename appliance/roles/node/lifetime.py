@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
@@ -26,8 +27,10 @@ from appliance.roles.node.keys import KeyStore, read_key_file
 from appliance.roles.node.ledger import Ledger
 from appliance.roles.node.public_sockets import PublicSockets
 from appliance.roles.node.public_view import NodeView
-from appliance.roles.node.readiness import announce, notify_systemd, ready_line
+from appliance.roles.node.readiness import announce, ready_line
+from appliance.roles.node.reload import Reloader
 from appliance.roles.node.reports import ChildReports, begin_drain, push_pictures
+from appliance.roles.node.service_notices import ServiceNotices
 from appliance.roles.options import NodeOptions
 from appliance.roles.own_executable import own_command
 from appliance.roles.signals import watch_stop_signals
@@ -36,6 +39,7 @@ from appliance.state.sqlite import SqliteStateStore, open_store
 from appliance.supervision.guard_client import GuardClient
 from appliance.supervision.supervisor import Supervisor
 from appliance.supervision.surroundings import Surroundings
+from appliance.telemetry.logs import set_log_level
 from appliance.transport.bus_server import BusServer
 from appliance.web.guards import check_bind
 from appliance.web.tls import server_context
@@ -84,6 +88,7 @@ class _Running:
         self._ledger = Ledger(store)
         self._file_keys = file_keys
         self._stop = trio.Event()
+        self._notices = ServiceNotices(environment())
 
     async def run(self) -> None:
         """Start everything, announce it, and wait for the end."""
@@ -93,6 +98,7 @@ class _Running:
             self._board = Board(self._settings, desired, self._supervisor)
             self._reports.attach(self._supervisor, self._board)
             async with trio.open_nursery() as services:
+                services.start_soon(self._notices.run_watchdog)
                 services.start_soon(self._ledger.run)
                 await services.start(self._bus.run)
                 await services.start(self._supervisor.run)
@@ -105,6 +111,8 @@ class _Running:
     async def _serve(self) -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(watch_stop_signals, self._stop.set, partial(nursery.start_soon, self._stop_now))
+            if self._options.reload is not None:
+                await nursery.start(self._run_reloads, self._options.reload)
             nursery.start_soon(self._announce_when_ready)
             await nursery.start(self._run_control)
             await self._stop.wait()  # no deadline: an appliance runs until it is told to stop
@@ -117,19 +125,34 @@ class _Running:
         admin = NodeAdmin(self._store, self._board, self._supervisor, self._bus, self._sockets.port, self._stop.set)
         async with trio.open_nursery() as nursery:
             view = NodeView(self._board, self._bus)
-            await nursery.start(serve_control, view, admin, self._options.paths, self._settings.paths)
+            await nursery.start(serve_control, view, admin, self._options.paths, self._settings)
             self._board.set_serving()
             task_status.started()
 
     async def _announce_when_ready(self) -> None:
         while not self._board.is_ready():
             self._give_up_if_hopeless()
+            self._notices.status(f"starting: {self._summary()}")
             # No deadline: supervision has one for each worker, after which it is failed or starts again.
             await self._supervisor.wait_changed(self._supervisor.version)
         self._board.was_ready = True
         line = ready_line(self._settings.http, self._sockets.port, self._board.models(), self._board.started_at)
         announce(line, self._options.ready_fd)
-        notify_systemd(environment(), "READY=1")
+        self._notices.ready(self._summary())
+        await self._follow_summary()
+
+    async def _follow_summary(self) -> None:
+        """Keep the line of `systemctl status` true, for ever."""
+        told = self._summary()
+        while True:
+            # No deadline: there is nothing to tell until something changes.
+            await self._supervisor.wait_changed(self._supervisor.version)
+            if (line := self._summary()) != told:
+                self._notices.status(told := line)
+
+    def _summary(self) -> str:
+        models = [f"{model.name} {model.phase}" for model in self._board.models()]
+        return f"port {self._sockets.port}; {', '.join(models) or 'no model'}"
 
     def _give_up_if_hopeless(self) -> None:
         """Models that were asked for on the command line and cannot be served at all end the start."""
@@ -140,13 +163,34 @@ class _Running:
     async def _shut_down(self) -> None:
         drain = self._settings.drain
         arm_last_resort(drain.request_s + 2 * drain.term_s + LAST_RESORT_S)
-        notify_systemd(environment(), "STOPPING=1")
+        self._notices.stopping(f"finishing requests, up to {drain.request_s:g} s")
         log.info("stopping", drain_s=drain.request_s)
         self._board.set_draining()
         await self._supervisor.shut_down(drain.request_s, drain.term_s)
 
     async def _stop_now(self) -> None:
         await self._supervisor.shut_down(0, 1)
+
+    async def _run_reloads(self, load: Callable[[], Settings], *, task_status: trio.TaskStatus[None]) -> None:
+        reloader = Reloader(load, lambda: self._board.settings, self._take_up, self._ledger.note)
+        await reloader.run(self._begin_reload, self._end_reload, on_hang_up=self._stop.set, task_status=task_status)
+
+    def _begin_reload(self) -> None:
+        if self._board.was_ready:
+            self._notices.reloading()
+
+    def _end_reload(self) -> None:
+        if self._board.was_ready:
+            self._notices.ready(self._summary())
+
+    def _take_up(self, settings: Settings, file_keys: list[KeyRecord]) -> None:
+        """Use settings that may change while we run, and the keys that the key file holds now."""
+        stored = [key for key in self._board.keys if key not in self._file_keys]
+        self._file_keys = file_keys
+        set_log_level(settings.log.level)
+        self._launcher.use(settings)
+        self._board.set_keys([*file_keys, *stored])
+        self._board.set_settings(settings)
 
     async def _follow_keys(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the board's keys as the store has them."""

@@ -1,10 +1,8 @@
-"""Telling the world that everything wanted serves: the ready line, systemd, and whoever waits on a descriptor."""
+"""Telling the world that everything wanted serves: the ready line, and whoever waits on a descriptor."""
 
 import os
-import socket
 import sys
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 
 from appliance.core.records import ModelRecord
@@ -26,14 +24,3 @@ def announce(line: str, ready_fd: int | None) -> None:
     if ready_fd is not None:
         with suppress(OSError), os.fdopen(ready_fd, "w") as pipe:
             pipe.write(line + "\n")
-
-
-def notify_systemd(environ: Mapping[str, str], *states: str) -> None:
-    """Send `READY=1` and the like to systemd, when it started us; nothing otherwise."""
-    address = environ.get("NOTIFY_SOCKET", "")
-    if not address:
-        return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock, suppress(OSError):
-        sock.sendto("\n".join(states).encode(), address)
