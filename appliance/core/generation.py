@@ -1,6 +1,6 @@
 """The internal form of a generation request: every public protocol is decoded into it."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -17,9 +17,53 @@ class Pins(msgspec.Struct, frozen=True, kw_only=True):
     prefill: int | None = None
     dp_rank: int | None = None
     """A rank that the worker does not have is the router's choice too."""
+    prefill_dp_rank: int | None = None
 
 
 NO_PINS = Pins()
+
+
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class RouterOverrides(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of the router that one request changes for itself; None leaves the setting."""
+
+    overlap_score_credit: Share | None = None
+    prefill_load_scale: NotNegative | None = None
+    router_temperature: NotNegative | None = None
+    assume_kv_reuse: bool | None = None
+    track_prefill_tokens: bool | None = None
+    shared_cache_multiplier: Share | None = None
+    overlap_score_weight: NotNegative | None = None
+    """Obsolete: the prefill load scale, and with 0 no credit either. Wins over both."""
+
+
+class RoutingHints(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request tells the router about itself and wants of its worker."""
+
+    priority_jump_s: float = 0.0
+    """Seconds that it counts as having waited already."""
+    expected_output_tokens: int | None = None
+    session_id: str = ""
+    """Requests of one session go to one worker."""
+    session_action: Literal["open", "close"] | None = None
+    """None: the session is used, when there is one by this id."""
+    session_ttl_s: float = 0.0
+    """Of a session that the request may open: idle seconds until it is forgotten. 0: it opens none."""
+    required_taints: tuple[str, ...] = ()
+    """What a worker must have, all of it."""
+    preferred_taints: dict[str, float] = {}
+    """Weights of what makes a worker cheaper, or dearer when negative."""
+    allowed_workers: tuple[int, ...] | None = None
+    """Instance numbers to choose from; None: all."""
+    overrides: RouterOverrides | None = None
+    query_only: bool = False
+    """Only the choice is wanted: nothing is booked and nothing is run."""
+
+
+NO_HINTS = RoutingHints()
 
 
 class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +112,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     annotations: tuple[str, ...] = ()
     extra_fields: tuple[str, ...] = ()
     pins: Pins = NO_PINS
+    hints: RoutingHints = NO_HINTS
     user: str | None = None
     repeated: dict[str, Any] = {}
     """Responses: members of the body that the answer says again."""
