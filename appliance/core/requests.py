@@ -168,6 +168,8 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     bootstrap_host: str = ""
     bootstrap_port: int = 0
     """Where decode workers meet this prefill worker; 0: it hands over by its last chunk."""
+    device: str = ""
+    """`cpu`, or the kind of accelerator it computes on; empty: not known, and taken for one."""
     taints: tuple[str, ...] = ()
     """What requests may require or prefer of a worker, such as `dynamo.topology/zone=a`."""
     default_sampling: Sampling = Sampling()
