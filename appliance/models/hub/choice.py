@@ -61,7 +61,9 @@ def _choose_folder(snapshot: Snapshot, wish: Wish) -> Selection:
     settings += [file for file in snapshot.files if SUBFOLDERS.match(file.path)]
     code = [file for file in top if file.name.endswith(".py")] if wish.allow_remote_code else []
     if not any(file.path == "config.json" for file in settings):
-        raise ModelUnavailable(f"{snapshot.repo} has weights and no config.json: it is no model that an engine here runs")
+        raise ModelUnavailable(
+            f"{snapshot.repo} has weights and no config.json: it is no model that an engine here runs"
+        )
     files = sorted([*settings, *code, *weights], key=lambda one: (one in weights, one.path))
     return Selection(main="", files=tuple(files), why=f"{len(weights)} weight files with their settings")
 

@@ -82,27 +82,31 @@ def choose_gguf(repo: str, models: Sequence[GgufModel], wanted: str | None, room
     if not fitting:
         least = min(quantised, key=lambda one: (one.size, one.main))
         raise ModelUnavailable(
-            f"no file of {repo} fits into {(room_bytes or 0) / GB:.1f} GB of available memory: the smallest, {least.main}, "
-            f"needs {least.need_bytes / GB:.1f} GB; take it nevertheless with {repo}:{least.tag or least.main}"
+            f"no file of {repo} fits into {(room_bytes or 0) / GB:.1f} GB of available memory: {least.main}, the "
+            f"smallest, needs {least.need_bytes / GB:.1f} GB; take it nevertheless with {repo}:{least.tag or least.main}"
         )
     best = max(fitting, key=lambda one: (one.size, one.main))
     return Selection(main=best.main, files=best.files, why=_why(best, len(usable), room_bytes))
 
 
 def _named(repo: str, models: Sequence[GgufModel], wanted: str) -> GgufModel:
-    """The one model with this path, name, name without ending, or quantisation."""
-    for names in (
-        lambda one: {file.path for file in one.files},
-        lambda one: {one.stem, *(file.name for file in one.files), one.stem.rpartition("/")[2]},
-        lambda one: {one.tag, one.tag.removeprefix("UD-")} if wanted.upper() != one.tag else {wanted.upper()},
-    ):
-        found = [model for model in models if wanted in names(model) or wanted.upper() in names(model)]
-        exact = [model for model in found if model.tag == wanted.upper()]
-        if len(found) == 1 or len(exact) == 1:
-            return (exact if len(exact) == 1 else found)[0]
-        if found:
-            raise ModelUnavailable(f"{wanted} names more than one file of {repo}: {_listed(found)}")
+    """The one model with this path, else this name with or without its ending, else this quantisation."""
+    ways = (
+        [model for model in models if wanted in {file.path for file in model.files}],
+        [model for model in models if wanted in _names(model)],
+        [model for model in models if wanted.upper() == model.tag],
+        [model for model in models if wanted.upper() == model.tag.removeprefix("UD-")],
+    )
+    found = next(filter(None, ways), [])
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ModelUnavailable(f"{wanted} names more than one file of {repo}: {_listed(found)}")
     raise ModelUnavailable(f"{repo} has no GGUF file {wanted}; it has {_listed(models)}")
+
+
+def _names(model: GgufModel) -> set[str]:
+    return {model.stem, model.stem.rpartition("/")[2], *(file.name for file in model.files)}
 
 
 def _why(model: GgufModel, count: int, room_bytes: int | None) -> str:
