@@ -23,7 +23,7 @@ MEDIA: Mapping[str, Tier] = {
     "EXTERNAL": Tier.DISK,
 }
 """As the upstream indexer takes them; what is not listed, or absent, is the device."""
-OFFLOAD_MEDIA: Mapping[str, Tier] = MEDIA | {"CPU": Tier.HOST_PINNED, "STORAGE": Tier.DISK}
+OFFLOAD_MEDIA: Mapping[str, Tier] = {**MEDIA, "CPU": Tier.HOST_PINNED, "STORAGE": Tier.DISK}
 """For an engine that is known to offload under these names, as vLLM does."""
 
 

@@ -179,7 +179,7 @@ def encode_batch(
 def _decode_event(raw: bytes, dialect: Dialect) -> WireEvent | None:
     is_map = raw[:1] in (b"\xde", b"\xdf") or raw[0] & 0xF0 == 0x80
     try:
-        event = _MAP.decode(raw) if is_map else _ARRAYS[dialect].decode(raw)
+        event: WireEvent | _SglangStored = _MAP.decode(raw) if is_map else _ARRAYS[dialect].decode(raw)
     except _FAULTS:
         return None
     match event:
