@@ -11,11 +11,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def engine_flags(function: F) -> F:
-    """`--engine`, `--engine-arg`, `--served-model-name`, `--context-length`, `--task` and the parsers."""
+    """`--engine`, `--engine-url`, `--engine-arg`, `--served-model-name`, `--context-length`, `--task` and the parsers."""
     for option in reversed(
         (
             click.option(
                 "--engine", type=click.Choice(ENGINES), default="auto", show_default=True, help="Engine to use."
+            ),
+            click.option(
+                "--engine-url", metavar="URL", help="Server of the engine `remote`, or of one that runs already."
             ),
             click.option("--engine-arg", "engine_args", multiple=True, metavar="K=V", help="Setting of the engine."),
             click.option("--served-model-name", metavar="NAME", help="Name that clients use.  [default: the file's]"),
@@ -37,9 +40,9 @@ def engine_flags(function: F) -> F:
     return function
 
 
-def parse_engine_args(pairs: Sequence[str]) -> dict[str, str]:
-    """`K=V` texts as a dict. Raises `click.UsageError`."""
-    found = {}
+def parse_engine_args(pairs: Sequence[str], url: str | None = None) -> dict[str, str]:
+    """`K=V` texts as a dict, and the URL as `url`. Raises `click.UsageError`."""
+    found = {} if url is None else {"url": url}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not key or not equals:

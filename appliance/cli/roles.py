@@ -27,7 +27,7 @@ def worker(ctx: click.Context, /, **flags: Any) -> int:
         child=read_child_environment(environ),
         model=flags["model"],
         engine=flags["engine"],
-        engine_args=parse_engine_args(flags["engine_args"]),
+        engine_args=parse_engine_args(flags["engine_args"], flags["engine_url"]),
         served_model_name=flags["served_model_name"],
         context_length=flags["context_length"],
         task=flags["task"],

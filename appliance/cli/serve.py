@@ -71,7 +71,12 @@ def node_options(call: Call, flags: Mapping[str, Any]) -> NodeOptions:
     """The options of the node role for parsed flags. Raises `UsageError`."""
     from appliance.preprocess.answer_parsing import check_parser_names
 
+    engine_args = parse_engine_args(flags["engine_args"], flags["engine_url"])
     models: tuple[str, ...] = flags["models"]
+    if flags["engine"] == "remote" and not models:
+        from appliance.roles.remote_models import names_at
+
+        models = names_at(engine_args)
     if flags["served_model_name"] and len(models) > 1:
         raise UsageError("--served-model-name names one model, and several are given")
     old, obsolete = take_old_router_flags(flags)
@@ -80,7 +85,7 @@ def node_options(call: Call, flags: Mapping[str, Any]) -> NodeOptions:
     check_parser_names(flags["tool_call_parser"], flags["reasoning_parser"])
     wish = WorkerWish(
         engine=flags["engine"],
-        engine_args=parse_engine_args(flags["engine_args"]),
+        engine_args=engine_args,
         replicas=flags["replicas"],
         served_model_name=flags["served_model_name"],
         context_length=flags["context_length"],

@@ -35,7 +35,7 @@ class ServedModel:
         self.card = card
         own = _read_tokenizer(files.get("tokenizer.json"))
         decoder = own or _read_tokenizer(files.get("detokenizer.json"))
-        if decoder is None and card.task == "generate":
+        if decoder is None and card.task == "generate" and card.io == "tokens":
             raise ModelFileBad(f"model {card.name} came without a tokenizer")
         self._decoder = decoder
         self.prompts = PromptBuilder(

@@ -30,7 +30,7 @@ from appliance.frontend.protocols.responses.format import ResponsesFormat
 from appliance.frontend.streams.answer import Answer, PromptFacts
 from appliance.frontend.streams.seams import AnswerFormat, TextTools
 from appliance.preprocess.answer_parsing import AnswerParsing
-from appliance.preprocess.detokenise import Detokeniser, DropTokens
+from appliance.preprocess.detokenise import Detokeniser, DropTokens, NoTokens
 from appliance.preprocess.stops import StopMatcher
 from appliance.routing.router import Router
 from appliance.web.exchange import Exchange
@@ -200,12 +200,14 @@ def new_id() -> RequestId:
 
 def text_tools(served: ServedModel, request: GenerationRequest, parsing: AnswerParsing | None) -> TextTools:
     """How this request's choices get their text from token ids, and their parts from the text."""
-    decoder = served.decoder
     continues = request.messages is None  # a completion goes on in the middle of a text
     shows_marks = parsing is not None and parsing.special_tokens and request.skip_special_tokens
     ends = frozenset(served.card.eos_token_ids)
 
     def detokeniser() -> Detokeniser:
+        if served.card.io == "text":
+            return NoTokens()
+        decoder = served.decoder
         if shows_marks:
             return DropTokens(decoder.detokeniser(skip_special=False, continues=continues), ends)
         return decoder.detokeniser(skip_special=request.skip_special_tokens, continues=continues)
@@ -214,5 +216,5 @@ def text_tools(served: ServedModel, request: GenerationRequest, parsing: AnswerP
         detokeniser=detokeniser,
         parser=(lambda: None) if parsing is None else parsing.make,
         matcher=lambda: StopMatcher(request.stop, include=request.include_stop) if request.stop else None,
-        token_bytes=decoder.token_bytes,
+        token_bytes=lambda token_id: served.decoder.token_bytes(token_id),
     )

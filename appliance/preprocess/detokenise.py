@@ -113,3 +113,15 @@ class DropTokens:
     def finish(self) -> str:
         """See `Detokeniser`."""
         return self._inner.finish()
+
+
+class NoTokens:
+    """For streams that come as text: there is nothing to turn into text."""
+
+    def push(self, ids: Sequence[int]) -> str:
+        """Nothing: the ids are only counted."""
+        return ""
+
+    def finish(self) -> str:
+        """Nothing."""
+        return ""

@@ -237,6 +237,8 @@ class PromptBuilder:
             model=request.model,
             token_ids=prepared.token_ids,
             messages=prepared.messages,
+            tools=None if prepared.messages is None else request.tools,
+            template_args={} if prepared.messages is None else request.template_args,
             text=prepared.text if takes_text else None,
             sampling=_with_seed(request.sampling, index),
             stop=StopConditions(

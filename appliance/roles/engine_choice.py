@@ -12,6 +12,10 @@ from appliance.models.facts import describe_model
 from appliance.models.memory_fit import refuse_if_too_large
 from appliance.roles.options import ENGINES
 
+TEXT_ENGINES = ("remote", "trtllm")
+"""Engines that need no file of the model here."""
+FOREIGN_ENGINES = ("vllm", "sglang")
+"""Servers that are started beside a worker; they take names that they download themselves, too."""
 LEAST_CONTEXT = 512  # tokens; less is of no use
 
 
@@ -21,6 +25,8 @@ def model_facts(engine: str, model: str) -> ModelFacts:
     The mocker takes any name; without files behind it, it borrows the demo model's tokenizer and template.
     """
     path = Path(model).expanduser()
+    if engine in TEXT_ENGINES or (engine in FOREIGN_ENGINES and not path.exists()):
+        return nothing_known(model)
     if model == DEMO_NAME:
         # Greedy unless a client says otherwise: it knows a few answers by heart and little else.
         return replace(describe_model(demo_model_path()), default_sampling=Sampling(temperature=0.0))
@@ -29,12 +35,29 @@ def model_facts(engine: str, model: str) -> ModelFacts:
     return describe_model(path)
 
 
+def nothing_known(model: str) -> ModelFacts:
+    """Facts of a model whose files are not here: its name."""
+    return ModelFacts(
+        path=Path(model),
+        name=model,
+        architecture="",
+        size_bytes=0,
+        context_length=0,
+        vocab_size=0,
+        embedding_size=0,
+    )
+
+
 def choose_engine(engine: str, facts: ModelFacts, options: EngineOptions) -> Engine:
     """The engine instance for a model, not started. Raises `UsageError` for wrong engine arguments."""
     if engine == "mocker":
         from appliance.engines.mocker.engine import MockerEngine
 
         return MockerEngine(facts, options)
+    if engine == "remote":
+        from appliance.engines.remote.engine import RemoteEngine
+
+        return RemoteEngine(facts.name, options)
     if engine not in ENGINES:
         raise UsageError(f"engine {engine!r} is not in this build; known: {', '.join(ENGINES)}")
     if facts.path.suffix != ".gguf":

@@ -9,7 +9,7 @@ from appliance.core.paths import Paths
 from appliance.core.requests import Task
 from appliance.core.settings import LogSettings, Settings
 
-ENGINES = ("auto", "llamacpp", "mocker")
+ENGINES = ("auto", "llamacpp", "mocker", "vllm", "sglang", "trtllm", "remote")
 """What `--engine` may be; `auto` looks at the model."""
 
 

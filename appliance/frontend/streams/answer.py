@@ -120,15 +120,18 @@ class Answer:
 
     def usage(self) -> Usage:
         """Tokens up to now."""
+        prompts, cached = 0, 0
+        for choice, prompt in zip(self.choices[:: self._request.n], self._prompts, strict=True):
+            seen = choice.engine_usage
+            # A prompt that went out as text was counted by the engine only.
+            tokens = prompt.tokens or (0 if seen is None else seen.prompt_tokens)
+            prompts += tokens
+            # A choice that moved had some of its own output in the second prompt.
+            cached += 0 if seen is None else min(seen.cached_tokens, tokens)
         return Usage(
-            prompt_tokens=sum(prompt.tokens for prompt in self._prompts),
+            prompt_tokens=prompts,
             completion_tokens=sum(len(choice.token_ids) for choice in self.choices),
-            cached_tokens=sum(
-                # A choice that moved had some of its own output in the second prompt.
-                min(choice.engine_usage.cached_tokens, prompt.tokens)
-                for choice, prompt in zip(self.choices[:: self._request.n], self._prompts, strict=True)
-                if choice.engine_usage is not None
-            ),
+            cached_tokens=cached,
             reasoning_tokens=sum(choice.reasoning_tokens for choice in self.choices),
         )
 

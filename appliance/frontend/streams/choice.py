@@ -186,7 +186,10 @@ class ChoiceStream:
             if self.on_tokens is not None:
                 self.on_tokens()
         details = self._details
-        text = self._detokeniser.push(ids) if details is None else self._push_detailed(details, chunk)
+        if chunk.text is not None:
+            text = chunk.text
+        else:
+            text = self._detokeniser.push(ids) if details is None else self._push_detailed(details, chunk)
         if self._matcher is not None:
             text, self.stop_string = self._matcher.push(text)
         if self._parsed is not None:
