@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.fake_nvml import compile_library
+
 ALLOWED_SKIPS = (
     "needs a GPU",
     "needs root",
@@ -51,3 +53,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 def regenerate(request: pytest.FixtureRequest) -> bool:
     """True when golden tests shall write what they would otherwise compare."""
     return bool(request.config.getoption("--regenerate"))
+
+
+@pytest.fixture(scope="session")
+def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stand-in for the NVIDIA library, compiled once; its folder holds nothing else."""
+    return compile_library(tmp_path_factory.mktemp("nvml"))

@@ -1,0 +1,1 @@
+"""What this machine is made of: GPUs and their driver, CPU, memory, disk. Facts only; others decide."""
