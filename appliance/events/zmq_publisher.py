@@ -2,8 +2,8 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 import trio
 import zmq
@@ -22,7 +22,6 @@ class ZmqPublisher:
     def __init__(
         self,
         live: TrioSocket,
-        replays: TrioSocket | None,
         *,
         topic: str,
         rank: int,
@@ -32,7 +31,6 @@ class ZmqPublisher:
         clock: Callable[[], float],
     ) -> None:
         self._live = live
-        self._replays = replays
         self._topic = topic.encode()
         self._rank = rank
         self._form = form
@@ -57,20 +55,16 @@ class ZmqPublisher:
         self._live.send_nowait(write_publication(self._topic, *entry))
         return entry.sequence
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Answer requests for replays until cancelled."""
-        task_status.started()
-        if self._replays is None:
-            await trio.sleep_forever()
-            return
+    async def answer_replays(self, requests: TrioSocket) -> None:
+        """Serve what this publisher still has until cancelled."""
         while True:
-            frames = await self._replays.receive()
+            frames = await requests.receive()
             try:
                 route, start = read_request(frames)
             except BadFrames:
                 self.bad_requests += 1
                 continue
-            await self._answer(self._replays, route, start)
+            await self._answer(requests, route, start)
 
     async def _answer(self, socket: TrioSocket, route: list[bytes], start: int) -> None:
         # A copy: batches that are published meanwhile are for those who subscribe.
@@ -96,8 +90,8 @@ async def _send(socket: TrioSocket, frames: list[bytes]) -> bool:
         await trio.sleep(0.01)  # ZMQ does not tell when one peer of many has room again
 
 
-@contextmanager
-def publishing(
+@asynccontextmanager
+async def publishing(
     context: "zmq.Context[zmq.Socket[bytes]]",
     endpoint: str,
     replay_endpoint: str | None = None,
@@ -109,17 +103,18 @@ def publishing(
     form: WireForm = WireForm.MAP,
     dialect: Dialect = Dialect.VLLM,
     clock: Callable[[], float] = time.time,
-) -> Iterator[ZmqPublisher]:
-    """A publisher on these endpoints, which are free again afterwards. Run it to have replays answered.
+) -> AsyncIterator[ZmqPublisher]:
+    """A publisher on these endpoints, which are free again afterwards.
 
     Raises `InvalidRequest` for endpoints that are none and `EndpointUnusable` for ones that are taken. With `bind` off
     the consumer listens on `endpoint`. Batches beyond `buffer_batches` cannot be replayed.
     """
     check_endpoint(endpoint, bind=bind)
-    with opened(context, zmq.PUB) as live, opened(context, zmq.ROUTER, router_mandatory=1) as replays:
+    if replay_endpoint:
+        check_endpoint(replay_endpoint, bind=True)
+    with opened(context, zmq.PUB) as live, opened(context, zmq.ROUTER, router_mandatory=1) as requests:
         publisher = ZmqPublisher(
             live,
-            replays if replay_endpoint else None,
             topic=topic,
             rank=rank,
             buffer_batches=buffer_batches,
@@ -129,6 +124,9 @@ def publishing(
         )
         publisher.endpoint = attach(live, endpoint, bind=bind)
         if replay_endpoint:
-            check_endpoint(replay_endpoint, bind=True)
-            publisher.replay_endpoint = attach(replays, replay_endpoint, bind=True)
-        yield publisher
+            publisher.replay_endpoint = attach(requests, replay_endpoint, bind=True)
+        async with trio.open_nursery() as nursery:
+            if replay_endpoint:
+                nursery.start_soon(publisher.answer_replays, requests)
+            yield publisher
+            nursery.cancel_scope.cancel()
