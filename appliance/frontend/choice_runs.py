@@ -44,17 +44,19 @@ class ChoiceRun:
     def _can_resume(self) -> bool:
         return self.request.guided is None and bool(self.request.token_ids)
 
-    def enter(self, placement: AbstractContextManager[Placement], transport: WorkerTransport) -> None:
+    def enter(self, placement: AbstractContextManager[Placement], transport: WorkerTransport) -> WorkerId:
         """Take the place and open the stream. Raises `WorkerLost` without a link; the place is then free again."""
+        self.worker = None
+        worker = self.worker = placement.__enter__().worker
         self._placement = placement
-        self.worker = placement.__enter__().worker
         try:
-            stream = transport.open(self.worker, self.request_now(), self.choice)
+            stream = transport.open(worker, self.request_now(), self.choice)
             stream.__enter__()
         except BaseException:
             self.leave()
             raise
         self._stream = stream
+        return worker
 
     def leave(self) -> None:
         """Cancel the stream if it still runs, and free the place. Safe to call twice."""
@@ -145,13 +147,12 @@ class AnswerRun:
             pin = None if self._lost else self._account.pin
             placement = self._router.place(run.request.model, avoid=self._lost, pin=pin)
             try:
-                run.enter(placement, self._transport)
+                self._account.workers.append(run.enter(placement, self._transport))
             except ApplianceError as error:
                 if run.worker is None or not error.retryable or not self._may_move(run):
                     raise
                 await self._prepare_move(run)
             else:
-                self._account.workers.append(run.worker or "")
                 return
 
     async def _follow(self) -> None:
