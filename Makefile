@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help venv serve test check binary e2e bench golden lock clean
+.PHONY: help venv serve test check binary deb release e2e bench golden lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -49,6 +49,14 @@ check: $(READY) ## format, lint, types, import contracts, architecture
 binary: $(READY) ## build out/dist/dynamo-appliance
 	@$(BIN)/pyinstaller --noconfirm --log-level ERROR --workpath out/work --distpath out/dist build/dynamo-appliance.spec
 	@build/smoke.sh out/dist/dynamo-appliance
+
+PACKAGED = $(abspath $(or $(BINARY),out/dist/dynamo-appliance))
+
+deb: $(READY) ## build a Debian package of the executable (or of BINARY=)
+	@$(BIN)/python packaging/deb.py --executable $(PACKAGED) --output out/release
+
+release: $(READY) ## executable, packages, install script and SHA256SUMS in out/release
+	@$(BIN)/python packaging/release.py --executable $(PACKAGED) --output out/release
 
 e2e: $(READY) ## end-to-end tests, on the executable with BINARY=out/dist/dynamo-appliance
 	@$(BIN)/python -m pytest -q tests/e2e $(if $(BINARY),--binary $(abspath $(BINARY))) $(ARGS)
