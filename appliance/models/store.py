@@ -96,7 +96,7 @@ class ModelStore:
         return sorted(filter(None, found), key=lambda one: (one.manifest.repo, -one.manifest.pulled_at))
 
     def find(self, reference: HubReference) -> StoredModel | None:
-        """The model that a reference means, by what lies here: a commit or its beginning, else the last of a revision."""
+        """What a reference means by what lies here: a commit or its beginning, else the last of a revision."""
         revision = reference.revision or "main"
         for model in self.models():
             same = revision in model.manifest.revisions or (

@@ -81,9 +81,10 @@ def choose_gguf(repo: str, models: Sequence[GgufModel], wanted: str | None, room
     fitting = [model for model in quantised if room_bytes is None or model.need_bytes <= room_bytes]
     if not fitting:
         least = min(quantised, key=lambda one: (one.size, one.main))
+        name = least.tag or least.main
         raise ModelUnavailable(
             f"no file of {repo} fits into {(room_bytes or 0) / GB:.1f} GB of available memory: {least.main}, the "
-            f"smallest, needs {least.need_bytes / GB:.1f} GB; take it nevertheless with {repo}:{least.tag or least.main}"
+            f"smallest, needs {least.need_bytes / GB:.1f} GB; take it nevertheless with {repo}:{name}"
         )
     best = max(fitting, key=lambda one: (one.size, one.main))
     return Selection(main=best.main, files=best.files, why=_why(best, len(usable), room_bytes))

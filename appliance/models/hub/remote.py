@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 LIBRARY = "dynamo-appliance"
 CONNECT_S, READ_S = 10.0, 30.0
-CHUNK_BYTES = 1 << 20
 TOKEN_CURE = "set HF_TOKEN to a token that may read it, or save one with: hf auth login"
 
 
@@ -95,7 +94,8 @@ class HuggingFaceHub:
             if answer.is_error:
                 answer.read()
                 hf_raise_for_status(answer)
-            yield FileStream(offset if answer.status_code == 206 else 0, answer.iter_raw(CHUNK_BYTES))
+            # As it comes: bytes gathered for larger pieces would be lost with the connection.
+            yield FileStream(offset if answer.status_code == 206 else 0, answer.iter_raw())
 
     @contextmanager
     def _explained(self, reference: HubReference) -> Iterator[None]:
