@@ -23,6 +23,8 @@ CONFIG_FILE = "APPLIANCE_CONFIG"
 OVERLAP_WEIGHTS = ("DYN_OVERLAP_SCORE_WEIGHT", "DYN_ROUTER_KV_OVERLAP_SCORE_WEIGHT")
 """Obsolete names of `router.prefill_load_scale`; a weight of 0 also turns the credit for prefixes off."""
 
+HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+
 CHILD_VARIABLES = frozenset({BUS_SOCKET, LINK_SOCKET, WORKER_ID, PARENT_PID, LISTEN_FDS})
 """Set by the supervisor for its children, never by users."""
 PLACES = frozenset({STATE_DIR, CONFIG_FILE})
@@ -82,6 +84,27 @@ def read_child_environment(environ: Mapping[str, str]) -> ChildEnvironment:
         )
     except ValueError:
         raise UsageError(f"cannot read {PARENT_PID} and {LISTEN_FDS}: not numbers") from None
+
+
+def hub_token_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables with a hub's access token, for a child that is to have it although secrets are not passed on."""
+    return {name: environ[name] for name in HUB_TOKENS if environ.get(name)}
+
+
+def read_hub_token(environ: Mapping[str, str], token_file: str | None) -> str | None:
+    """The access token for a hub: from the environment, the file of the setting, or where the hub's tools keep it."""
+    if found := hub_token_variables(environ):
+        return next(iter(found.values())).strip()
+    caches = Path(environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME", "/")) / ".cache")
+    folder = Path(environ.get("HF_HOME") or caches / "huggingface")
+    path = Path(token_file).expanduser() if token_file else folder / "token"
+    try:
+        return path.read_text().strip() or None
+    except (OSError, UnicodeDecodeError) as error:
+        if token_file is None:
+            return None
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise UsageError(f"cannot read the token file {path}: {reason}", param="hub.token_file") from None
 
 
 def without_child_variables(environ: Mapping[str, str]) -> dict[str, str]:
@@ -146,7 +169,7 @@ def _read_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
     found: dict[str, tuple[str, Any]] = {}
     for key in KEYS.values():
         for name in key.environment:
-            if name in environ:
+            if name in environ and (environ[name] or not name.startswith("HF_")):  # others' empty ones mean: not set
                 found[key.key] = (name, parse_text(key, environ[name], f"environment {name}"))
     scale = "router.prefill_load_scale"
     for name in OVERLAP_WEIGHTS:  # beats the newer name, as upstream does; what the supervisor hands down beats both
@@ -183,6 +206,8 @@ def _check_together(settings: Settings) -> None:
     if (settings.http.tls_cert_path is None) != (settings.http.tls_key_path is None):
         raise UsageError("http.tls_cert_path and http.tls_key_path must be set together", param="http.tls_cert_path")
     _check_router(settings.router)
+    if not settings.hub.endpoint.startswith(("https://", "http://")):
+        raise UsageError(f"hub.endpoint {settings.hub.endpoint!r} is no http(s) address", param="hub.endpoint")
 
 
 def _check_router(router: RouterSettings) -> None:
