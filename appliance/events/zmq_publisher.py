@@ -9,7 +9,7 @@ import trio
 import zmq
 
 from appliance.events.zmq_frames import BadFrames, Numbered, read_request, write_publication, write_reply
-from appliance.events.zmq_sockets import MESSAGES_PER_TURN, TrioSocket, attach, check_endpoint, opened
+from appliance.events.zmq_sockets import MESSAGES_PER_TURN, TrioSocket, ZmqContext, attach, check_endpoint, opened
 from appliance.events.zmq_wire import Dialect, WireEvent, WireForm, encode_batch
 
 BUFFER_BATCHES = 10_000
@@ -92,7 +92,7 @@ async def _send(socket: TrioSocket, frames: list[bytes]) -> bool:
 
 @asynccontextmanager
 async def publishing(
-    context: "zmq.Context[zmq.Socket[bytes]]",
+    context: ZmqContext,
     endpoint: str,
     replay_endpoint: str | None = None,
     *,

@@ -7,7 +7,7 @@ import zmq
 
 from appliance.core.errors import ApplianceError
 from appliance.events.zmq_frames import BadFrames, Numbered, read_reply, write_request
-from appliance.events.zmq_sockets import attach, opened
+from appliance.events.zmq_sockets import ZmqContext, attach, opened
 
 QUIET_S = 5.0
 
@@ -19,7 +19,7 @@ class ReplayFailed(ApplianceError):
 
 
 async def replay(
-    context: "zmq.Context[zmq.Socket[bytes]]",
+    context: ZmqContext,
     endpoint: str,
     start: int,
     take: Callable[[Numbered], bool],

@@ -13,6 +13,9 @@ from zmq.utils.monitor import parse_monitor_message
 
 from appliance.core.errors import ApplianceError, InvalidRequest
 
+ZmqContext = zmq.Context["zmq.Socket[bytes]"]
+"""What sockets are made from; one a process."""
+
 SCHEMES = ("tcp", "ipc", "inproc")
 MESSAGES_PER_TURN = 64
 """Read at most so many before other tasks get a turn."""
@@ -57,6 +60,16 @@ def _tcp_problem(address: str, bind: bool) -> str | None:
     if not bind and host in ("*", "0.0.0.0", "[::]"):
         return "a wildcard can be bound but not connected to"
     return None
+
+
+@contextmanager
+def zmq_context() -> Iterator[ZmqContext]:
+    """A context whose I/O thread, with any socket left open, is gone at the end."""
+    context: ZmqContext = zmq.Context()
+    try:
+        yield context
+    finally:
+        context.destroy(linger=0)
 
 
 class TrioSocket:
@@ -104,7 +117,7 @@ class TrioSocket:
 
 
 @contextmanager
-def opened(context: "zmq.Context[zmq.Socket[bytes]]", kind: int, **options: int | bytes) -> Iterator[TrioSocket]:
+def opened(context: ZmqContext, kind: int, **options: int | bytes) -> Iterator[TrioSocket]:
     """A socket with our limits and these options (names of ZMQ's, lower case); closed at once at the end."""
     socket = context.socket(kind)
     try:

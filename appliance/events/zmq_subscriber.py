@@ -17,7 +17,15 @@ from appliance.events.zmq_convert import EventConverter
 from appliance.events.zmq_frames import BadFrames, Numbered, read_publication
 from appliance.events.zmq_replay import QUIET_S, ReplayFailed, replay
 from appliance.events.zmq_sequence import SequenceCursor, Verdict
-from appliance.events.zmq_sockets import TrioSocket, attach, check_endpoint, connections_of, is_connected, opened
+from appliance.events.zmq_sockets import (
+    TrioSocket,
+    ZmqContext,
+    attach,
+    check_endpoint,
+    connections_of,
+    is_connected,
+    opened,
+)
 from appliance.events.zmq_wire import BadBatch, Batch, Dialect, Issue, decode_batch
 
 log = logging.getLogger(__name__)
@@ -74,7 +82,7 @@ class ZmqSubscriber:
 
     def __init__(
         self,
-        context: "zmq.Context[zmq.Socket[bytes]]",
+        context: ZmqContext,
         source: Source,
         converter: EventConverter,
         feed: EventFeed,

@@ -1,15 +1,13 @@
 """Publishers and subscribers of KV events on real sockets."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
-import zmq
 
 from appliance.core.kv_events import KvEvent
 from appliance.events.zmq_convert import EventConverter
+from appliance.events.zmq_sockets import ZmqContext
 from appliance.events.zmq_subscriber import Source, ZmqSubscriber
 from appliance.events.zmq_wire import BlockStored
 
@@ -31,16 +29,6 @@ class Recorder:
         self.told.append(None)
 
 
-@contextmanager
-def zmq_context() -> Iterator["zmq.Context[zmq.Socket[bytes]]"]:
-    """A context that is gone, with its sockets, at the end."""
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    try:
-        yield context
-    finally:
-        context.destroy(linger=0)
-
-
 def stored(first: int, count: int = 1, parent: int | None = None) -> BlockStored:
     """Blocks named `first`, `first + 1`, ... whose tokens are told by their names."""
     names = range(first, first + count)
@@ -54,7 +42,7 @@ def ipc(folder: Path, name: str) -> str:
 
 
 async def follow(
-    nursery: trio.Nursery, context: "zmq.Context[zmq.Socket[bytes]]", source: Source, quiet_s: float = 5.0
+    nursery: trio.Nursery, context: ZmqContext, source: Source, quiet_s: float = 5.0
 ) -> tuple[ZmqSubscriber, Recorder]:
     """A running subscriber and what it tells."""
     recorder = Recorder()

@@ -12,18 +12,17 @@ from appliance.core.kv_events import ClearedBlocks, StoredBlocks
 from appliance.events.zmq_convert import EventConverter
 from appliance.events.zmq_frames import Numbered, write_publication, write_reply
 from appliance.events.zmq_publisher import ZmqPublisher, publishing
-from appliance.events.zmq_sockets import MESSAGES_PER_TURN, EndpointUnusable, attach, opened
+from appliance.events.zmq_sockets import MESSAGES_PER_TURN, EndpointUnusable, ZmqContext, attach, opened, zmq_context
 from appliance.events.zmq_subscriber import Source, ZmqSubscriber
 from appliance.events.zmq_wire import AllBlocksCleared, Dialect, WireForm, encode_batch
 from tests.helpers.waiting import until
-from tests.helpers.zmq_publishers import BLOCK_SIZE, Recorder, follow, ipc, stored, zmq_context
+from tests.helpers.zmq_publishers import BLOCK_SIZE, Recorder, follow, ipc, stored
 
-Context = zmq.Context["zmq.Socket[bytes]"]
 PATIENCE_S = 10.0
 
 
 @pytest.fixture
-def context() -> Iterator[Context]:
+def context() -> Iterator[ZmqContext]:
     with zmq_context() as one:
         yield one
 
@@ -45,7 +44,7 @@ async def join(publisher: ZmqPublisher, recorder: Recorder) -> None:
     assert last + 1 == publisher.next_sequence
 
 
-async def test_batches_arrive_in_order_over_tcp(context: Context, nursery: trio.Nursery) -> None:
+async def test_batches_arrive_in_order_over_tcp(context: ZmqContext, nursery: trio.Nursery) -> None:
     async with publishing(context, "tcp://127.0.0.1:*", "tcp://127.0.0.1:*") as publisher:
         source = Source(endpoint=publisher.endpoint, replay_endpoint=publisher.replay_endpoint)
         subscriber, recorder = await follow(nursery, context, source)
@@ -61,7 +60,7 @@ async def test_batches_arrive_in_order_over_tcp(context: Context, nursery: trio.
 @pytest.mark.parametrize("form", WireForm)
 @pytest.mark.parametrize("dialect", Dialect)
 async def test_a_late_subscriber_gets_what_was_published_before(
-    context: Context, nursery: trio.Nursery, tmp_path: Path, form: WireForm, dialect: Dialect
+    context: ZmqContext, nursery: trio.Nursery, tmp_path: Path, form: WireForm, dialect: Dialect
 ) -> None:
     endpoint, replays = ipc(tmp_path, "live"), ipc(tmp_path, "replay")
     async with publishing(context, endpoint, replays, form=form, dialect=dialect) as publisher:
@@ -74,7 +73,7 @@ async def test_a_late_subscriber_gets_what_was_published_before(
         assert subscriber.counts.replayed == 200
 
 
-async def test_a_pause_is_made_up_for(context: Context, tmp_path: Path, nursery: trio.Nursery) -> None:
+async def test_a_pause_is_made_up_for(context: ZmqContext, tmp_path: Path, nursery: trio.Nursery) -> None:
     endpoint, replays = ipc(tmp_path, "live"), ipc(tmp_path, "replay")
     recorder = Recorder()
     source = Source(endpoint=endpoint, replay_endpoint=replays)
@@ -94,7 +93,7 @@ async def test_a_pause_is_made_up_for(context: Context, tmp_path: Path, nursery:
 class Forged:
     """A publisher whose every message the test writes itself."""
 
-    def __init__(self, context: Context, folder: Path) -> None:
+    def __init__(self, context: ZmqContext, folder: Path) -> None:
         self.source = Source(endpoint=ipc(folder, "live"), replay_endpoint=ipc(folder, "replay"))
         self.history: list[Numbered] = []
         self.asked: list[int] = []
@@ -134,7 +133,7 @@ class Forged:
 
 
 async def test_a_gap_is_closed_by_both_forms_of_replies(
-    context: Context, nursery: trio.Nursery, tmp_path: Path
+    context: ZmqContext, nursery: trio.Nursery, tmp_path: Path
 ) -> None:
     forged = Forged(context, tmp_path)
     await nursery.start(forged.run)
@@ -154,7 +153,7 @@ async def test_a_gap_is_closed_by_both_forms_of_replies(
     assert (subscriber.counts.stale, subscriber.counts.lost) == (1, 0)
 
 
-async def test_lost_history_voids_what_is_known(context: Context, nursery: trio.Nursery, tmp_path: Path) -> None:
+async def test_lost_history_voids_what_is_known(context: ZmqContext, nursery: trio.Nursery, tmp_path: Path) -> None:
     forged = Forged(context, tmp_path)
     await nursery.start(forged.run)
     subscriber, recorder = await follow(nursery, context, forged.source)
@@ -167,7 +166,9 @@ async def test_lost_history_voids_what_is_known(context: Context, nursery: trio.
     assert subscriber.counts.lost == 4
 
 
-async def test_a_silent_replay_ends_after_its_deadline(context: Context, nursery: trio.Nursery, tmp_path: Path) -> None:
+async def test_a_silent_replay_ends_after_its_deadline(
+    context: ZmqContext, nursery: trio.Nursery, tmp_path: Path
+) -> None:
     forged = Forged(context, tmp_path)
     await nursery.start(forged.run)
     subscriber, recorder = await follow(nursery, context, forged.source, quiet_s=0.1)
@@ -180,7 +181,7 @@ async def test_a_silent_replay_ends_after_its_deadline(context: Context, nursery
 
 
 async def test_without_replays_a_gap_is_counted_and_passed_over(
-    context: Context, nursery: trio.Nursery, tmp_path: Path
+    context: ZmqContext, nursery: trio.Nursery, tmp_path: Path
 ) -> None:
     forged = Forged(context, tmp_path)
     await nursery.start(forged.run)
@@ -193,7 +194,7 @@ async def test_without_replays_a_gap_is_counted_and_passed_over(
 
 
 async def test_a_number_that_was_there_before_is_a_restart(
-    context: Context, nursery: trio.Nursery, tmp_path: Path
+    context: ZmqContext, nursery: trio.Nursery, tmp_path: Path
 ) -> None:
     forged = Forged(context, tmp_path)
     await nursery.start(forged.run)
@@ -208,7 +209,7 @@ async def test_a_number_that_was_there_before_is_a_restart(
 
 
 async def test_a_publisher_that_comes_back_anew_is_noticed_though_it_has_sent_more(
-    context: Context, nursery: trio.Nursery, tmp_path: Path
+    context: ZmqContext, nursery: trio.Nursery, tmp_path: Path
 ) -> None:
     endpoint, replays = ipc(tmp_path, "live"), ipc(tmp_path, "replay")
     source = Source(endpoint=endpoint, replay_endpoint=replays)
@@ -224,7 +225,9 @@ async def test_a_publisher_that_comes_back_anew_is_noticed_though_it_has_sent_mo
     assert subscriber.counts.restarts == 1
 
 
-async def test_a_publisher_that_was_only_away_goes_on(context: Context, nursery: trio.Nursery, tmp_path: Path) -> None:
+async def test_a_publisher_that_was_only_away_goes_on(
+    context: ZmqContext, nursery: trio.Nursery, tmp_path: Path
+) -> None:
     forged = Forged(context, tmp_path)
     forged.history = [forged.batch(number) for number in range(3)]
     subscriber, recorder = await follow(nursery, context, forged.source)
@@ -240,7 +243,7 @@ async def test_a_publisher_that_was_only_away_goes_on(context: Context, nursery:
 
 
 async def test_garbage_is_counted_and_the_next_batch_is_taken(
-    context: Context, nursery: trio.Nursery, tmp_path: Path
+    context: ZmqContext, nursery: trio.Nursery, tmp_path: Path
 ) -> None:
     forged = Forged(context, tmp_path)
     await nursery.start(forged.run)
@@ -258,7 +261,7 @@ async def test_garbage_is_counted_and_the_next_batch_is_taken(
 
 
 async def test_the_publisher_passes_over_requests_that_are_none(
-    context: Context, nursery: trio.Nursery, tmp_path: Path
+    context: ZmqContext, nursery: trio.Nursery, tmp_path: Path
 ) -> None:
     endpoint, replays = ipc(tmp_path, "live"), ipc(tmp_path, "replay")
     with opened(context, zmq.DEALER) as hostile:
@@ -280,7 +283,7 @@ def recorder_hashes(name: int) -> list[int]:
 
 
 async def test_topics_that_were_not_asked_for_are_left_out(
-    context: Context, nursery: trio.Nursery, tmp_path: Path
+    context: ZmqContext, nursery: trio.Nursery, tmp_path: Path
 ) -> None:
     async with (
         publishing(context, ipc(tmp_path, "a"), topic="kv-events") as wanted,
@@ -294,7 +297,9 @@ async def test_topics_that_were_not_asked_for_are_left_out(
         assert none_of_b.told == []
 
 
-async def test_the_consumer_may_be_the_one_who_listens(context: Context, nursery: trio.Nursery, tmp_path: Path) -> None:
+async def test_the_consumer_may_be_the_one_who_listens(
+    context: ZmqContext, nursery: trio.Nursery, tmp_path: Path
+) -> None:
     endpoint = ipc(tmp_path, "live")
     subscriber, recorder = await follow(nursery, context, Source(endpoint=endpoint, bind=True))
     async with publishing(context, endpoint, bind=False) as publisher:
@@ -303,7 +308,7 @@ async def test_the_consumer_may_be_the_one_who_listens(context: Context, nursery
     await until(lambda: not subscriber.connected, PATIENCE_S)
 
 
-async def test_a_taken_endpoint_is_refused(context: Context) -> None:
+async def test_a_taken_endpoint_is_refused(context: ZmqContext) -> None:
     async with publishing(context, "tcp://127.0.0.1:*") as first:
         with pytest.raises(EndpointUnusable, match=f"cannot listen on {first.endpoint}"):
             async with publishing(context, first.endpoint):
@@ -330,7 +335,7 @@ def test_what_is_no_endpoint_is_said(endpoint: str, problem: str) -> None:
     assert caught.value.message == f"invalid ZMQ endpoint `{endpoint}`: {problem}"
 
 
-async def test_cleared_is_passed_on(context: Context, nursery: trio.Nursery, tmp_path: Path) -> None:
+async def test_cleared_is_passed_on(context: ZmqContext, nursery: trio.Nursery, tmp_path: Path) -> None:
     endpoint, replays = ipc(tmp_path, "live"), ipc(tmp_path, "replay")
     async with publishing(context, endpoint, replays) as publisher:
         publisher.publish([stored(1), AllBlocksCleared(), stored(2)])
