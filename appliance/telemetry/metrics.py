@@ -64,6 +64,8 @@ TABLE: tuple[MetricSpec, ...] = (
         (0, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1),
     ),
     _counter(FE + "event_loop_stall_total", "Sleeps that were more than 5 ms late."),
+    _counter("dynamo_component_kv_cache_events_applied", "Cache events taken in.", "event_type", "status"),
+    _counter("dynamo_component_kv_cache_event_warnings", "Cache events that were not as expected.", "warning_kind"),
     _gauge("dynamo_component_uptime_seconds", "Seconds since the process started.", "worker_id"),
     _gauge("appliance_workers", "Worker processes by phase.", "model", "phase"),
     _counter("appliance_worker_restarts_total", "Starts of worker processes after the first.", "component"),
