@@ -23,6 +23,7 @@ def worker(ctx: click.Context, /, **flags: Any) -> int:
 
     call: Call = ctx.obj
     environ = environment()
+    settings = load_settings(config_file=None, environ=environ, flags={}).settings
     options = WorkerOptions(
         child=read_child_environment(environ),
         model=flags["model"],
@@ -33,7 +34,10 @@ def worker(ctx: click.Context, /, **flags: Any) -> int:
         task=flags["task"],
         tool_call_parser=flags["tool_call_parser"],
         reasoning_parser=flags["reasoning_parser"],
-        log=load_settings(config_file=None, environ=environ, flags={}).settings.log,
+        supervision=settings.supervision,
+        models=call.paths.models,
+        hub=settings.hub,
+        log=settings.log,
         debug=call.debug,
     )
     return run_worker(options)

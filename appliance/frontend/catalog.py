@@ -1,6 +1,7 @@
 """The models that this front end knows: what clients may ask for, and what is needed to turn text into tokens."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import trio
 
@@ -103,6 +104,17 @@ class Catalog:
         if record.phase == "failed":
             reason = record.reason or "its workers failed"
             raise ModelNotReady(f"the model {name!r} cannot be served: {reason}", retry_after_s=FAILED_RETRY_S)
+
+    @contextmanager
+    def reasons(self, name: ModelName) -> Iterator[None]:
+        """Add to a `ModelNotReady` of the block what keeps the model, such as how far its download is."""
+        try:
+            yield
+        except ModelNotReady as error:
+            record = self._records.get(name)
+            if record is None or record.phase != "starting" or not record.reason:
+                raise
+            raise ModelNotReady(f"{error.message} ({record.reason})", retry_after_s=error.retry_after_s) from None
 
     def served(self, name: ModelName) -> ServedModel | None:
         """What the first card of the model taught us; None while no worker was ever ready."""

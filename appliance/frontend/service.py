@@ -137,7 +137,8 @@ class GenerationService:
         self._catalog.record(name)
         self._accounts.model_known(account, name)
         if not self._router.ready_workers(name):
-            await self._router.wait_ready(name, self._settings().hold_s)
+            with self._catalog.reasons(name):
+                await self._router.wait_ready(name, self._settings().hold_s)
         for number in (pins.worker, pins.prefill):
             if number is not None:
                 self._router.check_instance(name, number)

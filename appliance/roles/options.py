@@ -7,7 +7,7 @@ from pathlib import Path
 from appliance.core.config import ChildEnvironment
 from appliance.core.paths import Paths
 from appliance.core.requests import Task
-from appliance.core.settings import LogSettings, Settings
+from appliance.core.settings import HubSettings, LogSettings, Settings, SupervisionSettings
 
 ENGINES = ("auto", "llamacpp", "mocker", "vllm", "sglang", "trtllm", "remote")
 """What `--engine` may be; `auto` looks at the model."""
@@ -64,6 +64,10 @@ class WorkerOptions:
     task: Task | None = None
     tool_call_parser: str | None = None
     reasoning_parser: str | None = None
+    supervision: SupervisionSettings = field(default_factory=SupervisionSettings)
+    models: Path | None = None
+    """Where hub models lie; None: only paths can be served."""
+    hub: HubSettings = field(default_factory=HubSettings)
     log: LogSettings = field(default_factory=LogSettings)
     debug: bool = False
 

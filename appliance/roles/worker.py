@@ -5,26 +5,30 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import trio
 
-from appliance.core.errors import ApplianceError, ModelFileBad, UsageError
+from appliance.core.config import environment
+from appliance.core.errors import ApplianceError, ModelFileBad, ModelUnavailable, UsageError
 from appliance.core.model_facts import EngineOptions
 from appliance.core.ports import BackgroundEngine, Engine
 from appliance.core.requests import ModelCard
 from appliance.core.settings import DrainSettings
 from appliance.preprocess.answer_parsing import check_parser_names
 from appliance.roles.engine_choice import choose_engine, model_facts
+from appliance.roles.hub_models import fetch_model, model_source
 from appliance.roles.launching import run_role
 from appliance.roles.model_names import default_served_name
 from appliance.roles.options import WorkerOptions
 from appliance.roles.signals import watch_stop_signals
+from appliance.roles.worker_health import WorkerHealth
 from appliance.transport.bus_client import BusClient, connect_bus
 from appliance.transport.link_server import LinkServer
-from appliance.wire.bus_messages import ChildHello, Progress, Ready, StartFailed, Stop
+from appliance.wire.bus_messages import LIFE, ChildHello, Progress, Ready, StartFailed, Stop
 
 log = logging.getLogger(__name__)
 
-FINAL = (ModelFileBad, UsageError)
+FINAL = (ModelFileBad, ModelUnavailable, UsageError)
 """Errors that another start of the same worker would only repeat."""
 
 
@@ -54,7 +58,10 @@ class _Worker:
             nursery.cancel_scope.cancel()
 
     async def _serve(self, nursery: trio.Nursery) -> None:
-        engine = await self._make_engine()
+        model = await self._local_model(nursery)
+        if model is None:
+            return
+        engine = await self._make_engine(model)
         try:
             card = await engine.start(self._report_progress)
             if isinstance(engine, BackgroundEngine):
@@ -62,6 +69,7 @@ class _Worker:
             worker = self._options.child.worker_id or card.name
             server = LinkServer(engine, card, self._link_socket(), worker=worker)
             await nursery.start(server.run)
+            self._watch_health(WorkerHealth(engine, card, server.load, self._options.supervision), nursery)
             await self._report_ready(card)
             await self._stop.wait()  # no deadline: a worker serves until it is told to stop
             await server.drain(self._drain_s)
@@ -69,10 +77,25 @@ class _Worker:
             with trio.move_on_after(DrainSettings().term_s, shield=True):  # shield: the model's memory must be freed
                 await engine.close()
 
-    async def _make_engine(self) -> Engine:
+    async def _local_model(self, nursery: trio.Nursery) -> str | None:
+        """Where the model lies, after it was pulled if need be; None when a stop came first."""
+        options = self._options
+        if options.models is None:
+            return options.model
+        source = model_source(options.hub, options.models, environment())
+        with trio.CancelScope() as pulling:
+            nursery.start_soon(self._cancel_on_stop, pulling)
+            return await fetch_model(options.engine, options.model, source, self._report_progress, log.info)
+        return None
+
+    async def _cancel_on_stop(self, scope: trio.CancelScope) -> None:
+        await self._stop.wait()  # no deadline: it ends with the worker
+        scope.cancel()
+
+    async def _make_engine(self, model: str) -> Engine:
         options = self._options
         check_parser_names(options.tool_call_parser, options.reasoning_parser)
-        facts = await trio.to_thread.run_sync(model_facts, options.engine, options.model)
+        facts = await trio.to_thread.run_sync(model_facts, options.engine, model)
         return choose_engine(
             options.engine,
             facts,
@@ -85,6 +108,11 @@ class _Worker:
                 reasoning_parser=options.reasoning_parser,
             ),
         )
+
+    def _watch_health(self, health: WorkerHealth, nursery: trio.Nursery) -> None:
+        if self._bus is not None:
+            self._bus.answer(LIFE, lambda: msgspec.structs.asdict(health.sign()))
+        nursery.start_soon(health.run)
 
     def _link_socket(self) -> Path:
         if self._options.child.link_socket is None:

@@ -24,6 +24,8 @@ class Incarnation:
     """trio time of becoming ready."""
     card: ModelCard | None = None
     progress: LoadProgress | None = None
+    moved_at: float = 0.0
+    """trio time of the last progress that differed from the one before; 0 for none."""
     said: ExitReason | None = None
     """What it told us of its own failure."""
     blamed: ExitReason | None = None

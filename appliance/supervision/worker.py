@@ -102,7 +102,9 @@ class WorkerTask:
         """The process is still loading."""
         if (life := self._current(worker)) is None:
             return False
-        life.progress = LoadProgress(fraction=fraction, text=text)
+        progress = LoadProgress(fraction=fraction, text=text)
+        if progress != life.progress:
+            life.progress, life.moved_at = progress, trio.current_time()
         self._tell()
         return True
 
@@ -111,6 +113,14 @@ class WorkerTask:
         if (life := self._current(worker)) is None:
             return False
         life.said = ExitReason(code, reason, final)
+        self._tell()
+        return True
+
+    def on_stalled(self, worker: WorkerId, reason: str) -> bool:
+        """The process lives and serves nobody: it is killed, and another one started."""
+        if (life := self._current(worker)) is None or self._phase is not Phase.READY:
+            return False
+        life.blamed = life.blamed or ExitReason("stalled", reason)
         self._tell()
         return True
 
@@ -197,13 +207,16 @@ class WorkerTask:
 
     async def _attend(self, life: Incarnation) -> None:
         """Follow the process until it has ended, and make it end when it should."""
-        limit_s = self._world.start_limit_s(self.instance)
-        limit = trio.current_time() + limit_s
+        started_at = trio.current_time()
         started = await self._until(
-            lambda: life.is_ready or life.said is not None or life.has_ended() or self.leaving, lambda: limit
+            lambda: life.is_ready or life.said is not None or life.has_ended() or self.leaving,
+            # Looked at anew: a worker that fetches its model moves for hours, and only then is its size known.
+            lambda: max(started_at, life.moved_at) + self._world.start_limit_s(self.instance),
         )
         if not started:
-            life.blamed = ExitReason("start_deadline", f"it was not ready within {limit_s:g} s")
+            limit_s = self._world.start_limit_s(self.instance)
+            since = f" after it last said: {life.progress.text}" if life.progress else ""
+            life.blamed = ExitReason("start_deadline", f"it was not ready within {limit_s:g} s{since}")
             await self._kill(life)
         elif life.is_ready and not life.has_ended():
             await self._serve(life)
@@ -221,9 +234,13 @@ class WorkerTask:
         self._move(Phase.READY, "it serves")
         self._record("ready", self._reason, pid=life.child.pid)
         # No deadline: a worker serves for as long as it is wanted.
-        await self._until(lambda: life.has_ended() or self.leaving)
-        if self._stop is not None and not life.has_ended():
+        await self._until(lambda: life.has_ended() or self.leaving or life.blamed is not None)
+        if life.has_ended():
+            return
+        if self._stop is not None:
             await self._drain(life, self._stop)
+        else:
+            await self._kill(life)
 
     async def _drain(self, life: Incarnation, wish: StopWish) -> None:
         """Let the process finish its requests until the deadline, then end it."""

@@ -3,13 +3,23 @@
 import os
 from pathlib import Path
 
-from appliance.core.config import ChildEnvironment, environment, settings_environment, without_child_variables
+from appliance.core.config import (
+    STATE_DIR,
+    ChildEnvironment,
+    environment,
+    hub_token_variables,
+    settings_environment,
+    without_child_variables,
+)
+from appliance.core.errors import UsageError
 from appliance.core.identity import WorkerId
 from appliance.core.instances import ComponentInstance
 from appliance.core.paths import Paths
 from appliance.core.settings import Settings
 from appliance.graph.arguments import flag_value
+from appliance.models.hub.reference import HubReference, parse_reference
 from appliance.models.sizes import weights_bytes
+from appliance.models.store import ModelStore
 from appliance.roles.node.public_sockets import PublicSockets
 from appliance.roles.own_executable import frozen, own_command
 from appliance.supervision.environment import child_environment
@@ -35,7 +45,9 @@ class Launcher:
             parent_pid=os.getpid(),
             listen_fds=fds,
         )
-        extra = settings_environment(self._settings) | instance.env | child.variables()
+        place = {STATE_DIR: str(self._paths.state_dir)}
+        token = hub_token_variables(self._base) if _is_from_hub(instance) else {}
+        extra = settings_environment(self._settings) | place | token | instance.env | child.variables()
         return LaunchPlan(
             argv=own_command(*instance.argv),
             env=child_environment(self._base, extra, frozen=frozen(), foreign=False),
@@ -52,8 +64,26 @@ class Launcher:
         return child_environment(self._base, {}, frozen=frozen(), foreign=False)
 
     def start_deadline_s(self, instance: ComponentInstance) -> float:
-        """Longest wait for READY, by the size of the model's weights."""
+        """Longest wait for READY, by the size of the model's weights; those of a hub count once they lie here."""
         supervision = self._settings.supervision
         model = flag_value(instance.argv, "--model")
-        size = weights_bytes(Path(model)) if model else 0
+        size = weights_bytes(self._local(model)) if model else 0
         return supervision.start_base_s + supervision.start_per_gb_s * size / GB
+
+    def _local(self, model: str) -> Path:
+        """Where a model of a hub lies; anything else is a path already, or nothing."""
+        reference = None if Path(model).exists() else _reference(model)
+        found = ModelStore(self._paths.models).find_main(reference) if reference else None
+        return found[0].path(found[1]) if found else Path(model)
+
+
+def _is_from_hub(instance: ComponentInstance) -> bool:
+    model = flag_value(instance.argv, "--model")
+    return bool(model) and _reference(model or "") is not None
+
+
+def _reference(model: str) -> HubReference | None:
+    try:
+        return parse_reference(model)
+    except UsageError:
+        return None  # the worker will say what is wrong with it

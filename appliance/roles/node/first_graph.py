@@ -5,12 +5,14 @@ from typing import Any
 
 import trio
 
+from appliance.core.config import environment
 from appliance.core.errors import UsageError
 from appliance.core.ports import StateStore, StateWriter
 from appliance.graph.kinds import DGD
 from appliance.graph.manifest import parse_manifests
 from appliance.graph.serve import ServeModel, build_serve_graph
 from appliance.models.demo import DEMO_NAME
+from appliance.roles.hub_models import model_source, pin_model
 from appliance.roles.model_names import default_served_name
 from appliance.roles.node.objects import apply_graph
 from appliance.roles.options import NodeOptions, WorkerWish
@@ -21,15 +23,18 @@ SERVE = "serve"
 async def write_first_graph(store: StateStore, options: NodeOptions) -> bool:
     """Put what the command line wants; True when the store was empty and the demo model was chosen.
 
-    Raises `UsageError` for an unreadable file, `Unprocessable` for a graph that breaks a rule; then nothing is put.
+    Raises `UsageError` for an unreadable file, `Unprocessable` for a graph that breaks a rule, `ModelUnavailable` or
+    `HubUnreachable` for a hub model that neither lies here nor can be found; then nothing is put.
     """
     files = [await trio.to_thread.run_sync(_read_graphs, path) for path in options.graph_files]
+
+    models = await trio.to_thread.run_sync(_pin_models, options)
 
     def change(writer: StateWriter) -> bool:
         for document in [one for documents in files for one in documents]:
             apply_graph(writer, document)
-        if options.models:
-            apply_graph(writer, _serve_graph(options, options.models), replace=True)
+        if models:
+            apply_graph(writer, _serve_graph(options, models), replace=True)
             return False
         if writer.list_all(DGD):
             if options.wish != WorkerWish():
@@ -39,6 +44,12 @@ async def write_first_graph(store: StateStore, options: NodeOptions) -> bool:
         return True
 
     return await store.write(change)
+
+
+def _pin_models(options: NodeOptions) -> tuple[str, ...]:
+    """The models of the command line, those of a hub with the commit that they mean today."""
+    source = model_source(options.settings.hub, options.paths.models, environment())
+    return tuple(pin_model(options.wish.engine, model, source) for model in options.models)
 
 
 def _serve_graph(options: NodeOptions, models: tuple[str, ...]) -> dict[str, Any]:

@@ -50,8 +50,17 @@ def _without_paths(view: WorkerView) -> str:
     """The reason of a worker's phase for clients: files by their name only."""
     model = flag_value(view.instance.argv, "--model") or ""
     folder = str(Path(model).parent)
-    named = view.reason.replace(f"{folder}/", "") if folder.startswith("/") else view.reason
+    reason = _loading(view) or view.reason
+    named = reason.replace(f"{folder}/", "") if folder.startswith("/") else reason
     return OTHER_FOLDERS.sub("", named)
+
+
+def _loading(view: WorkerView) -> str:
+    """How far a starting worker is, in words; empty for any other."""
+    if view.phase != "starting" or view.progress is None:
+        return ""
+    at, text = view.progress.fraction, view.progress.text
+    return f"{text}: {at:.0%} done" if at >= 0 else text
 
 
 def _declared(graph: StoredObject) -> list[ModelName]:
