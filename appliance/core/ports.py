@@ -107,6 +107,15 @@ class TokenizeSource(Protocol):
 
 
 @runtime_checkable
+class ProgressSource(Protocol):
+    """Optional ability of an engine: it shows that it gets on, also while no stream has a token to show for it."""
+
+    def progress(self) -> int:
+        """A number that changes with every piece of work done, such as a part of a long prompt."""
+        ...
+
+
+@runtime_checkable
 class KvEventSource(Protocol):
     """Optional ability of an engine: it says which blocks its KV cache holds, exactly as it will reuse them."""
 

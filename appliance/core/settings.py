@@ -194,6 +194,18 @@ class SupervisionSettings:
     """A worker that lived this long starts its backoff afresh."""
     max_early_exits: int = 8
     """After this many early exits in a row a worker is failed until its spec changes."""
+    heartbeat_s: float = 5.0
+    """Pause between two looks at how a serving process is."""
+    silence_s: float = 30.0
+    """A serving process that gives no sign of life for this long is replaced; 0: never."""
+    stall_s: float = 120.0
+    """A worker that has streams and gets nowhere with any of them for this long is replaced; 0: never."""
+    canary: bool = False
+    """Idle workers are asked for one token now and then; one that cannot give it is replaced."""
+    canary_wait_s: float = 10.0
+    """Idle time before such a request."""
+    canary_timeout_s: float = 3.0
+    """Longest wait for its token."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,6 +79,10 @@ class Supervisor:
         """A process cannot serve and is about to end."""
         return any(task.on_start_failed(worker, code, reason, final) for task in self._tasks.values())
 
+    def on_stalled(self, worker: WorkerId, reason: str) -> bool:
+        """A process lives but does not do its work: it is replaced."""
+        return any(task.on_stalled(worker, reason) for task in self._tasks.values())
+
     # What others look at
 
     @property

@@ -188,6 +188,7 @@ class WorkerLink:
         self._post(Failed(number, *code_and_message(fault)))
 
     def _add_chunk(self, chunk: TokenChunk) -> None:
+        self._side.load.chunks += 1
         self._gathered.append(chunk)
         if len(self._gathered) == 1:
             self._connection.outbox.wake()

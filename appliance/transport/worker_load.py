@@ -11,9 +11,16 @@ class WorkerLoad:
         self.draining = False
         self.served = 0
         """Streams that have ended, by whatever way."""
+        self.chunks = 0
+        """Chunks that engines gave, over all streams."""
         self._max_running = max_running
         self._open = 0
         self._idle = ParkingLot()
+
+    @property
+    def open(self) -> int:
+        """Streams that have not ended."""
+        return self._open
 
     @property
     def running(self) -> int:

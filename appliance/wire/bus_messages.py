@@ -53,6 +53,10 @@ class Picture(msgspec.Struct, tag=5, array_like=True, frozen=True):
     """How often files were to be read anew since the start."""
 
 
+LIFE = "life"
+"""What `Pull` asks of every process that serves: the members of `supervision.liveness.LifeSign`, or nothing."""
+
+
 class Pull(msgspec.Struct, tag=6, array_like=True, frozen=True):
     """Supervisor to child: answer with `Pulled`. `what`: `metrics`, `requests`."""
 

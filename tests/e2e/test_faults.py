@@ -172,3 +172,29 @@ def _stream_until(one: Appliance, stop: threading.Event, outcomes: Counter[str])
             outcomes["error in stream"] += 1
         else:
             outcomes["complete"] += 1
+
+
+@pytest.mark.slow
+def test_a_frozen_worker_is_replaced_and_its_stream_goes_on(binary: str | None, tmp_path: Path) -> None:
+    """SIGSTOP: the process is there, its sockets are open, and nothing comes any more."""
+    limits = {"APPLIANCE_SUPERVISION_HEARTBEAT_S": "0.5", "APPLIANCE_SUPERVISION_SILENCE_S": "3"}
+    one = Appliance(binary, tmp_path / "state", limits)
+    one.start("--engine", "mocker", "--engine-arg", "step_ms=20", "m")
+    try:
+        answers: list[int] = []
+
+        def ask() -> None:
+            answers.append(one.chat("m", "x", max_tokens=200)["usage"]["completion_tokens"])
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        eventually(lambda: one.status()["active_requests"] == 1)
+        frozen, before = one.workers()[0], one.status()["workers"][0]["id"]
+        frozen.send_signal(signal.SIGSTOP)
+        asking.join(60)
+        assert answers == [200]
+        assert gone([frozen])
+        assert one.status()["workers"][0]["restarts"] == 1
+        assert "no sign of life for 3 s" in one.cli("why", before)
+    finally:
+        one.stop()

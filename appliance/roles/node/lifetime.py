@@ -18,6 +18,7 @@ from appliance.core.settings import Settings
 from appliance.frontend.protocols.request_template import read_request_template
 from appliance.models.demo import DEMO_NAME
 from appliance.roles.node.admin import NodeAdmin
+from appliance.roles.node.backups import Backups
 from appliance.roles.node.board import Board
 from appliance.roles.node.children import Launcher
 from appliance.roles.node.desired import DesiredState
@@ -25,6 +26,7 @@ from appliance.roles.node.first_graph import write_first_graph
 from appliance.roles.node.keys import KIND as KEY_KIND
 from appliance.roles.node.keys import KeyStore, read_key_file
 from appliance.roles.node.ledger import Ledger
+from appliance.roles.node.liveness import watch_liveness
 from appliance.roles.node.public_sockets import PublicSockets
 from appliance.roles.node.public_view import NodeView
 from appliance.roles.node.readiness import announce, ready_line
@@ -34,6 +36,7 @@ from appliance.roles.node.service_notices import ServiceNotices
 from appliance.roles.options import NodeOptions
 from appliance.roles.own_executable import own_command
 from appliance.roles.signals import watch_stop_signals
+from appliance.state.archive import remove_leftovers
 from appliance.state.lock import hold_lock
 from appliance.state.sqlite import SqliteStateStore, open_store
 from appliance.supervision.guard_client import GuardClient
@@ -64,6 +67,7 @@ class Node:
         check_files_of_front_ends(self._settings)
         async with AsyncExitStack() as stack:
             stack.enter_context(hold_lock(paths.lock))
+            remove_leftovers(paths.state_dir)
             store = await stack.enter_async_context(open_store(paths.database))
             stored_keys = await KeyStore(store).records()
             check_bind(self._settings.http, has_keys=bool(file_keys or stored_keys))
@@ -103,6 +107,9 @@ class _Running:
                 await services.start(self._bus.run)
                 await services.start(self._supervisor.run)
                 services.start_soon(push_pictures, self._bus, self._board, self._supervisor)
+                services.start_soon(
+                    watch_liveness, self._bus, self._supervisor, lambda: self._board.settings.supervision
+                )
                 await services.start(self._follow_keys)
                 await services.start(desired.run)
                 await self._serve()
@@ -122,7 +129,10 @@ class _Running:
     async def _run_control(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Serve the control and admin apps. Their import takes as long as a worker's start, so it runs beside it."""
         serve_control = await trio.to_thread.run_sync(_import_control)
-        admin = NodeAdmin(self._store, self._board, self._supervisor, self._bus, self._sockets.port, self._stop.set)
+        backups = Backups(self._options.paths.state_dir, self._ledger.note)
+        admin = NodeAdmin(
+            self._store, self._board, self._supervisor, self._bus, self._sockets.port, self._stop.set, backups
+        )
         async with trio.open_nursery() as nursery:
             view = NodeView(self._board, self._bus)
             await nursery.start(serve_control, view, admin, self._options.paths, self._settings)

@@ -270,3 +270,21 @@ async def test_progress_is_shown_until_ready(bench: Bench, autojump_clock: MockC
 async def test_a_move_that_is_not_in_the_table_is_a_fault(bench: Bench, autojump_clock: MockClock) -> None:
     with pytest.raises(InternalError, match="from starting to draining"):
         bench.worker._move(Phase.DRAINING, "test")
+
+
+async def test_stalled_worker_is_killed_and_replaced(bench: Bench, autojump_clock: MockClock) -> None:
+    await bench.ready()
+    stuck = bench.world.processes.last
+    assert not bench.worker.on_stalled(WorkerId("another"), "no")
+    assert bench.worker.on_stalled(bench.worker.view().id, "it got nowhere")
+    await wait_all_tasks_blocked()
+    assert stuck.signals == ["KILL"]
+    await bench.until(Phase.STARTING)
+    assert bench.world.processes.last is not stuck
+    crash = next(event for event in bench.world.events if event.action == "crash")
+    assert (crash.reason, crash.inputs["code"]) == ("it got nowhere", "stalled")
+
+
+async def test_only_a_serving_worker_can_stall(bench: Bench) -> None:
+    await wait_all_tasks_blocked()
+    assert not bench.worker.on_stalled(bench.worker.view().id, "it still loads")
