@@ -160,23 +160,25 @@ class GpuDemand:
     count: int | None = 1
     """None: as few as its memory takes, in powers of two."""
     memory_bytes: int = 0
-    """At least this much over all its GPUs; 0: not known."""
+    """Over all its GPUs, in equal parts; 0: not known."""
+    shared: bool = False
+    """It takes `share` or `memory_bytes` beside other workers; else it has its GPUs for itself."""
     share: float | None = None
-    """Of each GPU's memory that it takes beside others; None: it takes whole GPUs."""
+    """Of each GPU's memory, 0 to 1; only with `shared`."""
     at_least: tuple[int, int] | None = None
     """Least compute capability."""
     may_do_without: bool = False
     """On a machine without GPU it runs all the same."""
-    what: str = "worker"
-    """Who asks, for the line that refuses it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GpuGrant:
     """GPUs that a worker was given."""
 
-    uuids: tuple[str, ...]
-    memory_bytes: Mapping[str, int] = field(default_factory=dict)
-    """Promised to it, by UUID."""
-    note: str = ""
-    """What is not ideal about the choice; empty for nothing."""
+    promised: Mapping[str, int] = field(default_factory=dict)
+    """Memory in bytes by UUID, in the order in which the worker shall count them."""
+
+    @property
+    def uuids(self) -> tuple[str, ...]:
+        """What `CUDA_VISIBLE_DEVICES` names."""
+        return tuple(self.promised)

@@ -1,6 +1,6 @@
 """The environment that a child process is given. Pure: the caller passes its own environment in."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 UNPACK_PREFIXES = ("_PYI_", "_MEIPASS")  # how the one-file bootloader tells its child where it has unpacked itself
 SERVICE_VARIABLES = frozenset(
@@ -32,6 +32,12 @@ def child_environment(
         for name in ("PYTHONHOME", "PYTHONPATH"):
             env.pop(name, None)
     return env | dict(extra)
+
+
+def gpu_environment(uuids: Sequence[str]) -> dict[str, str]:
+    """Variables that show a process these GPUs, counted in this order, and hide all others."""
+    # By UUID: the order in which CUDA numbers GPUs depends on their speed, and on this very variable.
+    return {"CUDA_VISIBLE_DEVICES": ",".join(uuids), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
 def _passes(name: str, *, keep_unpacked: bool) -> bool:
