@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 from appliance.core.errors import ApplianceError, Conflict, NotFound, NotRunning, Unprocessable
 from appliance.core.paths import APP, Paths, resolve_paths
 
+BLOCK = 1 << 18
 ANSWER_S = 30.0  # the slowest answers pull metrics from children, which have seconds
 PACKAGED_RUN_DIR = Path("/run") / APP
 
@@ -47,6 +48,20 @@ class AdminClient:
     def delete(self, *path: str) -> Any:
         """DELETE a resource."""
         return self._call("DELETE", path)
+
+    def blocks(self, *path: str, **query: str | int | None) -> Iterator[bytes]:
+        """A streamed answer as it comes. Raises `NotRunning` when it breaks off before its end."""
+        with _Connection(self.socket_path, timeout=ANSWER_S) as connection:
+            answer = connection.ask("GET", _target(path, query))
+            connection.patient()  # packing a large file may take longer than an answer
+            _raise_refusal(answer.status, b"" if answer.status < 400 else answer.read())
+            try:
+                while block := answer.read1(BLOCK):
+                    yield block
+            except (OSError, http.client.HTTPException):
+                raise NotRunning(
+                    "the answer broke off before its end; `dynamo-appliance logs supervisor` says why, if it still runs"
+                ) from None
 
     def lines(self, *path: str, **query: str | int | None) -> Iterator[str]:
         """Text lines of a streamed answer, until its end."""

@@ -27,11 +27,14 @@ VERBS: dict[str, Entry] = {
     "logs": Entry("logs:logs", "Show the last lines of a component, also of dead ones.", "Look"),
     "why": Entry("why:why", "Show the recorded decisions about a worker, model or object.", "Look"),
     "models": Entry("models:models", "List models and show what a model file holds.", "Look"),
+    "backup": Entry("backup:backup", "Write a backup of the state to a file.", "Settings"),
+    "restore": Entry("restore:restore", "Restore a backup into the state dir.", "Settings"),
     "keys": Entry("keys:keys", "Create, list and revoke API keys.", "Settings"),
     "config": Entry("config:config", "Show, check and explain the settings.", "Settings"),
     "completion": Entry("completion:completion", "Print the completion script of a shell.", "Settings"),
     "version": Entry("version:version", "Show version, commit and engines.", "Settings"),
     "worker": Entry("roles:worker", "One engine process (started by serve).", "Roles"),
     "frontend": Entry("roles:frontend", "One front-end process (started by serve).", "Roles"),
+    "indexer": Entry("indexer:indexer", "Tell who holds which KV blocks, for routers.", "Roles"),
 }
 """In the order of `--help`."""

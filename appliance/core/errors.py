@@ -170,6 +170,12 @@ class StateUnavailable(ApplianceError):
     code, status = "state_unavailable", 503
 
 
+class BackupFailed(ApplianceError):
+    """A backup that could not be made to its end."""
+
+    code = "backup_failed"
+
+
 class CannotStart(ApplianceError):
     """A process that the system would not start: no such file, no permission, no memory, no descriptors."""
 

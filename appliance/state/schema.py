@@ -64,8 +64,19 @@ def upgrade(db: Database, path: Path, migrations: Migrations = MIGRATIONS) -> Pa
     return copy
 
 
+def applied_migrations(connection: sqlite3.Connection) -> list[str]:
+    """Names of the migrations that a database has, in order."""
+    return [migration.name for migration in MIGRATIONS.applied(Database(connection, execute_plugins=False))]
+
+
+def unknown_migrations(applied: list[str], migrations: Migrations = MIGRATIONS) -> list[str]:
+    """Those that this program does not know: a newer one has made them."""
+    known = _names(migrations)
+    return [name for name in applied if name not in known]
+
+
 def _refuse_newer(path: Path, applied: list[str], migrations: Migrations) -> None:
-    unknown = [name for name in applied if name not in _names(migrations)]
+    unknown = unknown_migrations(applied, migrations)
     if unknown:
         raise StateUnavailable(
             f"cannot open the state database {path}: it was written by a newer version of the appliance "

@@ -119,5 +119,14 @@ class FakeAdmin:
     async def config(self) -> dict[str, Any]:
         return {"http": {"port": 8000}}
 
+    @asynccontextmanager
+    async def backup(self, with_models: bool) -> AsyncIterator[AsyncIterable[bytes]]:
+        yield self._blocks(with_models)
+
+    async def _blocks(self, with_models: bool) -> AsyncIterator[bytes]:
+        yield b"database"
+        if with_models:
+            yield b"models"
+
     async def stop(self) -> None:
         self.stopped = True

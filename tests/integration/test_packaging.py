@@ -163,7 +163,8 @@ def test_completions_can_be_sourced(
 
 
 def test_checksums_are_those_of_the_files(release: Path) -> None:
-    sums = dict(reversed(line.split("  ")) for line in (release / "SHA256SUMS").read_text().splitlines())
+    lines = (release / "SHA256SUMS").read_text().splitlines()
+    sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in release.iterdir()}
     del files["SHA256SUMS"]
     assert sums == files

@@ -19,7 +19,7 @@ def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     text = (UNITS / request.param).read_text()
     for program in ("/usr/bin/dynamo-appliance", "/usr/lib/dynamo-appliance/snapshot-helper"):
         text = text.replace(f"ExecStart={program}", "ExecStart=/bin/true")
-    path = tmp_path / request.param
+    path = tmp_path / str(request.param)
     path.write_text(text)
     return path
 

@@ -1,7 +1,7 @@
 """The admin API on the unix socket, for the command line. Who may open the socket may do everything."""
 
-from collections.abc import AsyncIterable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import Self
 
@@ -37,6 +37,11 @@ def build_admin_app(admin: AdminService) -> QuartTrio:
     _add_objects(app, admin)
     _add_keys(app, admin)
     _add_diagnosis(app, admin)
+
+    @app.get("/backup")
+    async def backup() -> Response:
+        blocks = StreamBody(admin.backup(read_flag("models")))
+        return Response(blocks, content_type="application/zstd")
 
     @app.post("/stop")
     async def stop() -> Response:
@@ -104,25 +109,34 @@ def _add_diagnosis(app: QuartTrio, admin: Diagnosis) -> None:
     async def logs(component: str) -> Response:
         lines = read_int("lines", DEFAULT_LOG_LINES, most=100_000)
         name = await admin.find_logs(component)
-        body = LogBody(admin.logs(name, lines, read_flag("follow")))
+        body = StreamBody(as_bytes(admin.logs(name, lines, read_flag("follow"))))
         return Response(body, content_type="text/plain; charset=utf-8")
 
 
-class LogBody(ResponseBody):
-    """A response body of log lines, each sent when it is there; the source is open exactly while it is sent."""
+class StreamBody(ResponseBody):
+    """A response body of parts, each sent when it is there; the source is open exactly while it is sent."""
 
-    def __init__(self, opened: AbstractAsyncContextManager[AsyncIterable[str]]) -> None:
+    def __init__(self, opened: AbstractAsyncContextManager[AsyncIterable[bytes]]) -> None:
         self._opened = opened
 
     async def __aenter__(self) -> AsyncIterable[bytes]:
         """Open the source."""
-        return LogLines(await self._opened.__aenter__())
+        return await self._opened.__aenter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the source."""
         await self._opened.__aexit__(kind, error, trace)
+
+
+@asynccontextmanager
+async def as_bytes(
+    opened: AbstractAsyncContextManager[AsyncIterable[str]],
+) -> AsyncIterator[AsyncIterable[bytes]]:
+    """A source of log lines as bytes with one line end each."""
+    async with opened as lines:
+        yield LogLines(lines)
 
 
 class LogLines:

@@ -136,6 +136,10 @@ class Diagnosis(Protocol):
 class AdminService(ObjectAdmin, KeyAdmin, Diagnosis, Protocol):
     """Everything that the admin API offers."""
 
+    def backup(self, with_models: bool) -> AbstractAsyncContextManager[AsyncIterable[bytes]]:
+        """A backup of the state in blocks; leaving the block gives it up. Reading raises when it cannot go on."""
+        ...
+
     async def stop(self) -> None:
         """Begin an orderly stop; returns at once."""
         ...

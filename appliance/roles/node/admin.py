@@ -1,10 +1,12 @@
 """The admin service: objects, keys and diagnosis in one, as the admin app wants them."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 
 import trio
 
 from appliance.core.ports import StateStore
+from appliance.roles.node.backups import Backups
 from appliance.roles.node.board import Board
 from appliance.roles.node.diagnosis import NodeDiagnosis
 from appliance.roles.node.keys import KeyStore
@@ -24,10 +26,16 @@ class NodeAdmin(ObjectStoreAdmin, KeyStore, NodeDiagnosis):
         bus: BusServer,
         port: int,
         on_stop: Callable[[], None],
+        backups: Backups,
     ) -> None:
         ObjectStoreAdmin.__init__(self, store)
         NodeDiagnosis.__init__(self, board, store, supervisor, bus, port)
         self._on_stop = on_stop
+        self._backups = backups
+
+    def backup(self, with_models: bool) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """See `Backups.backup`."""
+        return self._backups.backup(with_models)
 
     async def stop(self) -> None:
         """Begin an orderly stop, as after SIGTERM."""
