@@ -18,6 +18,7 @@ def make_card(
     max_num_seqs: int,
     total_kv_blocks: int,
     guided: bool = False,
+    kv_events: bool = False,
 ) -> ModelCard:
     """The card of a token-speaking engine; what is not given comes from the model's facts."""
     return ModelCard(
@@ -37,6 +38,7 @@ def make_card(
         total_kv_blocks=total_kv_blocks,
         default_sampling=facts.default_sampling,
         guided=guided,
+        kv_events=kv_events,
         tool_call_parser=options.tool_call_parser,
         reasoning_parser=options.reasoning_parser,
     )

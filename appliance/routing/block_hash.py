@@ -55,14 +55,21 @@ def local_hashes(
     ]
 
 
-def sequence_hashes(hashes: Sequence[LocalHash]) -> list[SequenceHash]:
-    """The hash of each prefix that ends with a block, given the local hashes of all blocks from the first on."""
+def sequence_hashes(hashes: Sequence[LocalHash], after: SequenceHash | None = None) -> list[SequenceHash]:
+    """The hash of each prefix that ends with a block, given the local hashes of all blocks from the first on.
+
+    With `after`, the sequence hash of a block, `hashes` begin with the block that follows it.
+    """
     if not hashes:
         return []
     pack = _PAIR.pack
-    chained = SequenceHash(hashes[0])
-    result = [chained]
-    for local in islice(hashes, 1, None):
+    result = []
+    if after is None:
+        chained = SequenceHash(hashes[0])
+        result.append(chained)
+    else:
+        chained = after
+    for local in islice(hashes, len(result), None):
         chained = SequenceHash(xxh3_64_intdigest(pack(chained, local), SEED))
         result.append(chained)
     return result

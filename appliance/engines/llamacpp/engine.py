@@ -8,6 +8,7 @@ from typing import TypeVar
 import trio
 
 from appliance.core.errors import EngineFailed, InvalidRequest
+from appliance.core.kv_events import TakeKvEvents
 from appliance.core.model_facts import EngineOptions, ModelFacts
 from appliance.core.ports import ProgressReport, TokenSink
 from appliance.core.requests import EngineRequest, EngineUsage, ModelCard
@@ -26,7 +27,7 @@ T = TypeVar("T")
 
 
 class LlamaCppEngine(CardFiles):
-    """One model on one llama.cpp server. Abilities beside `Engine`: `FileSource`, `TokenizeSource`."""
+    """One model on one llama.cpp server. Abilities beside `Engine`: `FileSource`, `TokenizeSource`, `KvEventSource`."""
 
     def __init__(self, facts: ModelFacts, options: EngineOptions) -> None:
         """Raises `UsageError` for engine arguments that cannot be understood. Loads nothing yet."""
@@ -67,6 +68,7 @@ class LlamaCppEngine(CardFiles):
             max_num_seqs=plan.slots,
             total_kv_blocks=plan.slots * plan.context // BLOCK_TOKENS,
             guided=self._task == "generate",
+            kv_events=self._task == "generate",
         )
 
     async def generate(self, request: EngineRequest, sink: TokenSink) -> None:
@@ -109,6 +111,10 @@ class LlamaCppEngine(CardFiles):
         """See `TokenizeSource.detokenize`; a character that is not whole comes as U+FFFD. Raises `EngineFailed`."""
         plain = [token for token in token_ids if token not in self._facts.eos_token_ids]
         return (await self._in_tokenizer_thread(partial(self._loaded().server.text, plain))).encode()
+
+    def publish_kv_events(self, take: TakeKvEvents) -> None:
+        """See `KvEventSource`. Blocks are named by their sequence hashes; everything belongs to rank 0."""
+        self._loaded().slots.report_blocks(partial(take, 0))
 
     async def drain(self) -> None:
         """See `Engine.drain`."""

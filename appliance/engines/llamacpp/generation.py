@@ -127,6 +127,7 @@ class Generation:
 
     def _emit(self, step: Step, finish: FinishReason | None, stream: CompletionStream) -> None:
         if self._cached_tokens is None:
+            self._model.slots.report_computed(self._lease.slot, self._request.token_ids)
             self._cached_tokens = stream.cached_tokens  # of the first leg: the second finds all that the first left
         self._out += step.token_ids
         usage = None

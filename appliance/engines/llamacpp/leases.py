@@ -1,14 +1,16 @@
 """Waiting for a slot and holding it: the trio side of the slot table."""
 
 import itertools
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import trio
 
 from appliance.core.errors import EngineFailed
-from appliance.engines.llamacpp.slots import Grant, SlotTable
+from appliance.core.kv_events import KvEvent
+from appliance.engines.llamacpp.slot_blocks import SlotBlocks
+from appliance.engines.llamacpp.slots import Grant, SlotTable, common_prefix
 
 
 @dataclass
@@ -23,6 +25,7 @@ class Lease:
 
 @dataclass
 class _Waiter:
+    prompt: Sequence[int]
     granted: trio.Event = field(default_factory=trio.Event)
     slot: int | None = None
 
@@ -35,6 +38,17 @@ class SlotPool:
         self._keys = itertools.count()
         self._waiters: dict[int, _Waiter] = {}
         self._closed = False
+        self._blocks = SlotBlocks(count)
+        self._take: Callable[[list[KvEvent]], None] | None = None
+
+    def report_blocks(self, take: Callable[[list[KvEvent]], None]) -> None:
+        """Tell of every later change of the blocks that the slots hold. To be called before the first lease."""
+        self._take = take
+
+    def report_computed(self, slot: int, tokens: Sequence[int]) -> None:
+        """The engine has computed these tokens for the stream on a slot: its prompt, so far."""
+        if self._take is not None:
+            self._report(self._blocks.hold(slot, tokens))
 
     @asynccontextmanager
     async def lease(self, prompt: Sequence[int]) -> AsyncGenerator[Lease, None]:
@@ -47,7 +61,7 @@ class SlotPool:
         try:
             yield lease
         finally:
-            self._pass_on(self.table.release(key, lease.slot, lease.content, lease.ran_on))
+            self._release(key, lease.slot, lease.content, lease.ran_on)
 
     def close(self) -> None:
         """Send every waiting stream away."""
@@ -57,8 +71,9 @@ class SlotPool:
 
     async def _obtain(self, key: int, prompt: Sequence[int]) -> int:
         if (slot := self.table.request(key, prompt)) is not None:
+            self._report_taken(slot, prompt)
             return slot
-        waiter = self._waiters[key] = _Waiter()
+        waiter = self._waiters[key] = _Waiter(prompt)
         try:
             await waiter.granted.wait()
         except trio.Cancelled:
@@ -76,9 +91,28 @@ class SlotPool:
         if waiter.slot is None:
             self.table.withdraw(key)
             return
-        self._pass_on(self.table.release(key, waiter.slot, self.table.content(waiter.slot)))
+        self._release(key, waiter.slot, self.table.content(waiter.slot))
+
+    def _release(self, key: int, slot: int, content: Sequence[int], ran_on: int | None = None) -> None:
+        grants = self.table.release(key, slot, content, ran_on)
+        if self._take is not None:
+            self._report(self._blocks.hold(slot, self.table.content(slot)))
+            if ran_on is not None and ran_on != slot:  # its content is not known any more
+                self._report(self._blocks.keep(ran_on, 0))
+        self._pass_on(grants)
 
     def _pass_on(self, grants: list[Grant]) -> None:
         for grant in grants:
-            self._waiters[grant.key].slot = grant.slot
-            self._waiters[grant.key].granted.set()
+            waiter = self._waiters[grant.key]
+            waiter.slot = grant.slot
+            waiter.granted.set()
+            self._report_taken(grant.slot, waiter.prompt)
+
+    def _report_taken(self, slot: int, prompt: Sequence[int]) -> None:
+        """A stream begins on a slot: the engine throws away what does not belong to its prompt."""
+        if self._take is not None:
+            self._report(self._blocks.keep(slot, common_prefix(self.table.content(slot), prompt)))
+
+    def _report(self, events: list[KvEvent]) -> None:
+        if self._take is not None and events:
+            self._take(events)

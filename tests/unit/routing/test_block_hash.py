@@ -79,3 +79,10 @@ def test_sequence_hashes_start_with_the_local_one_and_chain() -> None:
 
 def test_no_blocks_have_no_sequence() -> None:
     assert sequence_hashes([]) == []
+
+
+def test_sequence_hashes_go_on_from_a_block() -> None:
+    hashes = local_hashes(range(40), 4)
+    whole = sequence_hashes(hashes)
+    assert sequence_hashes(hashes[3:], whole[2]) == whole[3:]
+    assert sequence_hashes([], whole[2]) == []
