@@ -138,8 +138,6 @@ class _Frontend:
     def _reload(self, settings: Settings) -> None:
         """Take up what the supervisor has read anew; certificates are in files, which each front end reads."""
         set_log_level(settings.log.level)
-        if settings.router.mode != self._router.mode:
-            self._router.set_mode(settings.router.mode)
         cert, key = settings.http.tls_cert_path, settings.http.tls_key_path
         if self._tls is not None and cert and key:
             try:

@@ -134,8 +134,8 @@ class LogRing:
     @contextmanager
     def follow(self) -> Iterator[trio.MemoryReceiveChannel[LogLine]]:
         """Every line from now on. `lines()` right before it, without a checkpoint between, makes a gapless whole."""
-        with follow_all([self]) as lines:
-            yield lines
+        with follow_all([self]) as tail:
+            yield tail.lines
 
     def add_follower(self, follower: _Follower) -> None:
         """Send it every line from now on; `follow_all` calls it."""
@@ -160,19 +160,38 @@ class LogRing:
             life.keep(LogLine(self._clock(), lines[-1].worker, file.failure))
 
 
+class Tail:
+    """The lines of several rings as they are written; more rings may be added meanwhile. Made by `follow_all`."""
+
+    def __init__(self, send: trio.MemorySendChannel[LogLine], receive: trio.MemoryReceiveChannel[LogLine]) -> None:
+        self.lines = receive
+        self._follower = _Follower(send)
+        self._rings: list[LogRing] = []
+
+    def add(self, ring: LogRing) -> None:
+        """Also every line of this ring from now on."""
+        if ring not in self._rings:
+            self._rings.append(ring)
+            ring.add_follower(self._follower)
+
+    def leave(self) -> None:
+        """No line of any ring any more."""
+        for ring in self._rings:
+            ring.drop_follower(self._follower)
+
+
 @contextmanager
-def follow_all(rings: Sequence[LogRing]) -> Iterator[trio.MemoryReceiveChannel[LogLine]]:
+def follow_all(rings: Sequence[LogRing]) -> Iterator[Tail]:
     """Every line of several rings from now on, in the order in which they are written."""
     send, receive = trio.open_memory_channel[LogLine](FOLLOW_LINES)
-    follower = _Follower(send)
+    tail = Tail(send, receive)
     for ring in rings:
-        ring.add_follower(follower)
+        tail.add(ring)
     with send, receive:
         try:
-            yield receive
+            yield tail
         finally:
-            for ring in rings:
-                ring.drop_follower(follower)
+            tail.leave()
 
 
 def _stamp(at: float) -> str:

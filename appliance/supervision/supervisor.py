@@ -1,7 +1,8 @@
 """The supervisor: holds the wanted instances, runs one worker task for each, and reconciles after every change."""
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import trio
@@ -21,6 +22,10 @@ from appliance.supervision.worker import WorkerTask
 
 SETTLE_S = 1.0  # the tasks' own deadlines end first, so that they can say what became of their processes
 KEPT_LOGS = 32  # rings of instances that are no longer wanted; half a MiB each at most
+_OWN = ComponentInstance(graph="appliance", component="supervisor", index=0, type="supervisor", argv=(), spec_hash="")
+OWN_LOG = _OWN.key
+"""Key of the log of the supervisor itself."""
+LogWatcher = Callable[[ComponentInstance, LogRing], None]
 
 
 class Supervisor:
@@ -38,6 +43,7 @@ class Supervisor:
         self._numbers = itertools.count(1)
         self._logs: dict[str, LogRing] = {}
         self._files: dict[str, LogFile] = {}
+        self._log_watchers: set[LogWatcher] = set()
         self._changes = Changes()
         self._closing = False
         self._scope: trio.CancelScope | None = None
@@ -83,6 +89,16 @@ class Supervisor:
         """A process lives but does not do its work: it is replaced."""
         return any(task.on_stalled(worker, reason) for task in self._tasks.values())
 
+    def on_gpu_lost(self, worker: WorkerId, reason: str) -> bool:
+        """The GPU of a process is gone."""
+        return any(task.on_gpu_lost(worker, reason) for task in self._tasks.values())
+
+    def reconsider(self) -> None:
+        """What there is of GPUs has changed: workers that wait for some look again."""
+        for task in self._tasks.values():
+            task.reconsider()
+        self._changes.bump()
+
     # What others look at
 
     @property
@@ -119,6 +135,19 @@ class Supervisor:
             return self._logs[key]
         except KeyError:
             raise NotFound(f"no logs of {key}") from None
+
+    def own_log(self) -> LogRing:
+        """A ring for the lines of the supervisor's own process, under the key `OWN_LOG`."""
+        return self._log_of(_OWN)
+
+    @contextmanager
+    def watch_logs(self, watcher: LogWatcher) -> Iterator[None]:
+        """Within the block, tell of every instance that gets a log, before its first line."""
+        self._log_watchers.add(watcher)
+        try:
+            yield
+        finally:
+            self._log_watchers.discard(watcher)
 
     def log_keys(self) -> list[str]:
         """The keys that logs are kept of."""
@@ -184,7 +213,9 @@ class Supervisor:
     def _log_of(self, instance: ComponentInstance) -> LogRing:
         if instance.key not in self._logs:
             self._forget_old_logs()
-            self._logs[instance.key] = LogRing(self._file_of(instance), clock=self._world.clock)
+            ring = self._logs[instance.key] = LogRing(self._file_of(instance), clock=self._world.clock)
+            for watcher in self._log_watchers:
+                watcher(instance, ring)
         return self._logs[instance.key]
 
     def _file_of(self, instance: ComponentInstance) -> LogFile | None:
@@ -197,6 +228,7 @@ class Supervisor:
 
     def _forget_old_logs(self) -> None:
         live = {instance.key for instance in self._wanted} | {task.instance.key for task in self._tasks.values()}
+        live.add(OWN_LOG)
         old = [key for key in self._logs if key not in live]
         for key in old[: max(0, len(old) - KEPT_LOGS + 1)]:
             del self._logs[key]

@@ -27,6 +27,7 @@ from appliance.roles.node.keys import KIND as KEY_KIND
 from appliance.roles.node.keys import KeyStore, read_key_file
 from appliance.roles.node.ledger import Ledger
 from appliance.roles.node.liveness import watch_liveness
+from appliance.roles.node.own_log import keep_own_lines
 from appliance.roles.node.public_sockets import PublicSockets
 from appliance.roles.node.public_view import NodeView
 from appliance.roles.node.readiness import announce, ready_line
@@ -112,7 +113,8 @@ class _Running:
                 )
                 await services.start(self._follow_keys)
                 await services.start(desired.run)
-                await self._serve()
+                with keep_own_lines(self._supervisor.own_log(), self._settings.log):
+                    await self._serve()
                 services.cancel_scope.cancel()
 
     async def _serve(self) -> None:

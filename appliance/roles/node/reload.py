@@ -27,7 +27,6 @@ LIVE = frozenset(
         "requests.migration_limit",
         "requests.first_token_s",
         "requests.exclude_tools_when_tool_choice_none",
-        "router.mode",
         "log.level",
     }
 )

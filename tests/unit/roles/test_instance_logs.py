@@ -1,5 +1,6 @@
 """The lines of all replicas of a component as one text."""
 
+import logging
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -8,7 +9,9 @@ import trio
 import trio.testing
 
 from appliance.core.errors import NotFound
+from appliance.core.settings import LogSettings
 from appliance.roles.node.instance_logs import InstanceLogs
+from appliance.roles.node.own_log import keep_own_lines
 from appliance.supervision.supervisor import Supervisor
 from tests.helpers.instances import FakeWorld, make_instance
 
@@ -53,6 +56,36 @@ async def test_all_replicas_are_followed(autojump_clock: trio.testing.MockClock,
             write(supervisor, key, key)
         assert (await anext(lines)).endswith("worker/2")
         assert (await anext(lines)).endswith("worker/1")
+
+
+async def test_replicas_that_start_later_are_followed_too(
+    autojump_clock: trio.testing.MockClock, supervisor: Supervisor
+) -> None:
+    async with (
+        aclosing(InstanceLogs(supervisor).lines("worker", 10, follow=True)) as some,
+        aclosing(InstanceLogs(supervisor).lines("*", 10, follow=True)) as everything,
+    ):
+        write(supervisor, "serve/worker/0", "old")
+        assert [(await anext(lines)).split()[-1] for lines in (some, everything)] == ["old", "old"]
+        supervisor.set_wanted([make_instance(0), make_instance(7), make_instance(1, component="other")])
+        await trio.testing.wait_all_tasks_blocked()
+        write(supervisor, "serve/other/1", "other")
+        write(supervisor, "serve/worker/7", "new")
+        assert (await anext(everything)).endswith("other")
+        assert [(await anext(lines)).split()[-1] for lines in (some, everything)] == ["new", "new"]
+
+
+async def test_the_supervisor_has_lines_of_its_own(supervisor: Supervisor) -> None:
+    root = logging.getLogger()
+    with keep_own_lines(supervisor.own_log(), LogSettings()):
+        logging.getLogger("appliance.test").error("from %s", "here")
+        await trio.to_thread.run_sync(logging.getLogger("appliance.test").error, "from a thread")
+        await trio.testing.wait_all_tasks_blocked()
+    logging.getLogger("appliance.test").error("too late")
+    for name in ("supervisor", "appliance", "appliance/supervisor/0"):
+        lines = await read(supervisor, name)
+        assert ["from here" in lines[0], "from a thread" in lines[1], len(lines)] == [True, True, 2]
+    assert not any(type(handler).__name__ == "LineHandler" for handler in root.handlers)
 
 
 async def test_an_unknown_name_is_told_what_there_is(supervisor: Supervisor) -> None:
