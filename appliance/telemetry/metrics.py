@@ -18,6 +18,8 @@ OSL = (0, 100, 210, 430, 880, 1800, 3700, 7600, 16000, 32000)
 STAGE = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 5)
 
 FE = "dynamo_frontend_"
+KVI = "dynamo_kvindexer_"
+KVI_SECONDS = tuple(0.0001 * 2**k for k in range(16))
 
 
 def _counter(name: str, help: str, *labels: str) -> MetricSpec:
@@ -68,6 +70,14 @@ TABLE: tuple[MetricSpec, ...] = (
     _counter("dynamo_component_kv_cache_event_warnings", "Cache events that were not as expected.", "warning_kind"),
     _gauge("dynamo_component_uptime_seconds", "Seconds since the process started.", "worker_id"),
     _gauge("appliance_workers", "Worker processes by phase.", "model", "phase"),
+    _histogram(KVI + "request_duration_seconds", "Time to answer a call of the indexer.", KVI_SECONDS, "endpoint"),
+    _counter(KVI + "requests_total", "Calls of the indexer.", "endpoint", "method"),
+    _counter(KVI + "errors_total", "Calls of the indexer that were refused or failed.", "endpoint", "status_class"),
+    _gauge(KVI + "models", "Models and tenants with an index."),
+    _gauge(KVI + "workers", "Registered instances."),
+    _gauge(KVI + "listeners", "Subscriptions to engines.", "status"),
+    _counter("appliance_kv_event_batches_total", "Batches of cache events of engines, by what became of them.", "fate"),
+    _counter("appliance_kv_event_issues_total", "Cache events of engines that were not taken as they stand.", "issue"),
     _counter("appliance_worker_restarts_total", "Starts of worker processes after the first.", "component"),
 )
 """`disconnected_clients` is a gauge upstream that only grows; it is a counter in all but its type name."""
