@@ -22,7 +22,8 @@ MOVES: dict[Phase, frozenset[Phase]] = {
     Phase.STOPPING: frozenset({Phase.STOPPED}),
     # Every unasked exit goes through backoff, also when the wait is zero: one place decides what follows.
     Phase.BACKOFF: frozenset({Phase.STARTING, Phase.FAILED, Phase.STOPPED}),
-    Phase.FAILED: frozenset({Phase.STOPPED}),
+    # Only a worker that failed for want of GPUs starts again by itself, when there are some.
+    Phase.FAILED: frozenset({Phase.STARTING, Phase.STOPPED}),
     Phase.STOPPED: frozenset(),
 }
 """From each phase the phases that may follow; every phase leads to `stopped`."""

@@ -10,6 +10,7 @@ from appliance.core.instances import ComponentInstance
 from appliance.core.records import LedgerEvent
 from appliance.core.settings import DrainSettings, SupervisionSettings
 from appliance.supervision.exits import OomCounter
+from appliance.supervision.gpu_placing import GpuPlacing, NoGpus
 from appliance.supervision.guard_client import GuardPort, NoGuard
 from appliance.supervision.process import ChildPort, LaunchPlan, start_child
 
@@ -37,6 +38,7 @@ class Surroundings:
     """Longest wait for READY of an instance; None: `start_base_s` for all."""
     may_surge: Callable[[ComponentInstance], bool] = lambda _: True
     """False where there is no room for the new worker beside the old one."""
+    gpus: GpuPlacing = field(default_factory=NoGpus)
     guard: GuardPort = field(default_factory=NoGuard)
     spawn: Callable[[LaunchPlan], ChildPort] = start_child
     clock: Callable[[], float] = time.time

@@ -11,7 +11,7 @@ from typing import Any
 
 import trio
 
-from appliance.core.errors import ApplianceError, InternalError, ModelNotReady
+from appliance.core.errors import ApplianceError, InternalError, ModelNotReady, UsageError
 from appliance.core.identity import WorkerId
 from appliance.core.instances import ComponentInstance
 from appliance.core.records import LedgerEvent
@@ -19,6 +19,7 @@ from appliance.core.requests import ModelCard
 from appliance.supervision.backoff import Backoff, GiveUp
 from appliance.supervision.changes import Changes
 from appliance.supervision.exits import TAIL_LINES, ExitReason, explain_exit
+from appliance.supervision.gpu_places import NoRoom
 from appliance.supervision.incarnation import Ending, Incarnation, new_worker_id
 from appliance.supervision.log_ring import LogRing
 from appliance.supervision.process import KILL_S, PIPE_GRACE_S
@@ -124,6 +125,18 @@ class WorkerTask:
         self._tell()
         return True
 
+    def on_gpu_lost(self, worker: WorkerId, reason: str) -> bool:
+        """The process computes on a GPU that is gone: whatever it does now, it is killed."""
+        if (life := self._current(worker)) is None:
+            return False
+        life.blamed = life.blamed or ExitReason("gpu_lost", reason)
+        self._tell()
+        return True
+
+    def reconsider(self) -> None:
+        """There may be GPUs now for a worker that waits for them."""
+        self._news.bump()
+
     def want_stop(self, reason: str, *, drain_s: float | None = None, term_s: float | None = None) -> None:
         """Ask the worker to drain and stop; `run` then returns. Asked again, the earlier deadlines win."""
         drain = self._world.drain
@@ -159,12 +172,18 @@ class WorkerTask:
 
     async def _live_once(self) -> Ending | None:
         """One process from start to reaped; None when its end was asked for."""
+        if self._phase is Phase.BACKOFF:
+            self._move(Phase.STARTING, f"started again after: {self._reason}")
+        worker = new_worker_id(self.instance, self._world.random, unlike=self._last_id)
         try:
-            life = self._start()
+            if not await self._claim_gpus(worker):
+                return None
+            life = self._start(worker)
         except ApplianceError as error:
+            self._world.gpus.release(worker)
             self._log.note(self._last_id, error.message)
             self._move(Phase.BACKOFF, error.message)
-            return Ending(ExitReason(error.code, error.message), None)
+            return Ending(ExitReason(error.code, error.message, isinstance(error, UsageError)), None)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._collect, life)
@@ -175,10 +194,20 @@ class WorkerTask:
             return None
         return Ending(self._explain(life), life.ready_s)
 
-    def _start(self) -> Incarnation:
-        if self._phase is Phase.BACKOFF:
-            self._move(Phase.STARTING, f"started again after: {self._reason}")
-        worker = new_worker_id(self.instance, self._world.random, unlike=self._last_id)
+    async def _claim_gpus(self, worker: WorkerId) -> bool:
+        """Wait for its turn to load; False when a stop was asked for meanwhile. Raises NoRoom."""
+        while self._stop is None:
+            waits_for = self._world.gpus.claim(self.instance, worker)
+            if not waits_for:
+                return True
+            if waits_for != self._reason:
+                self._reason = waits_for
+                self._tell()
+            # No deadline: the look at the GPUs has one, and so has the start of the worker that loads there now.
+            await self._news.wait(self._news.version)
+        return False
+
+    def _start(self, worker: WorkerId) -> Incarnation:
         self._last_id = worker
         self._starts += 1
         self._log.begin(worker)
@@ -209,7 +238,9 @@ class WorkerTask:
         """Follow the process until it has ended, and make it end when it should."""
         started_at = trio.current_time()
         started = await self._until(
-            lambda: life.is_ready or life.said is not None or life.has_ended() or self.leaving,
+            lambda: (
+                life.is_ready or life.said is not None or life.blamed is not None or life.has_ended() or self.leaving
+            ),
             # Looked at anew: a worker that fetches its model moves for hours, and only then is its size known.
             lambda: max(started_at, life.moved_at) + self._world.start_limit_s(self.instance),
         )
@@ -217,6 +248,8 @@ class WorkerTask:
             limit_s = self._world.start_limit_s(self.instance)
             since = f" after it last said: {life.progress.text}" if life.progress else ""
             life.blamed = ExitReason("start_deadline", f"it was not ready within {limit_s:g} s{since}")
+            await self._kill(life)
+        elif life.blamed is not None and not life.has_ended():
             await self._kill(life)
         elif life.is_ready and not life.has_ended():
             await self._serve(life)
@@ -233,6 +266,7 @@ class WorkerTask:
         life.progress = None
         self._move(Phase.READY, "it serves")
         self._record("ready", self._reason, pid=life.child.pid)
+        self._world.gpus.loaded(life.id)
         # No deadline: a worker serves for as long as it is wanted.
         await self._until(lambda: life.has_ended() or self.leaving or life.blamed is not None)
         if life.has_ended():
@@ -287,11 +321,15 @@ class WorkerTask:
                 self._note_exit(life, await life.child.wait())
         life.child.close()
         self._log.end(life.id)
+        self._world.gpus.release(life.id)
         self._life = None
 
     async def _pause(self, ending: Ending) -> None:
         """After an unasked end: wait before the next start, or give up until the spec changes."""
         why = ending.reason.text
+        if ending.reason.code == NoRoom.code:
+            await self._wait_for_room(why)
+            return
         self._record("crash", why, code=ending.reason.code, ready_s=ending.ready_s)
         verdict = self._backoff.on_exit(now=trio.current_time(), ready_s=ending.ready_s)
         if ending.reason.final:
@@ -305,6 +343,14 @@ class WorkerTask:
         self._record("backoff", verdict.why, wait_s=round(verdict.after_s, 3))
         self._tell()
         await self._until(lambda: self.leaving, self._after(verdict.after_s))
+
+    async def _wait_for_room(self, why: str) -> None:
+        """No GPUs for it: failed until there are, as no wait of ours would bring them."""
+        self._move(Phase.FAILED, why)
+        self._record("refuse", why)
+        await self._until(lambda: self.leaving or self._world.gpus.has_room(self.instance))
+        if not self.leaving:
+            self._move(Phase.STARTING, "there are GPUs for it now")
 
     # Small parts
 

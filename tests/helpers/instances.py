@@ -10,6 +10,7 @@ from appliance.core.records import LedgerEvent
 from appliance.core.settings import DrainSettings, SupervisionSettings
 from appliance.supervision.process import LaunchPlan
 from appliance.supervision.surroundings import Surroundings
+from tests.fakes.gpus import FakeGpus
 from tests.fakes.processes import FakeProcesses
 
 
@@ -35,6 +36,7 @@ class FakeWorld:
     may_surge: bool = True
     oom_kills: int = 0
     start_deadline_s: float = 60.0
+    gpus: FakeGpus = field(default_factory=FakeGpus)
 
     @property
     def actions(self) -> list[str]:
@@ -49,6 +51,7 @@ class FakeWorld:
             drain=DrainSettings(request_s=30.0, term_s=5.0),
             start_deadline_s=lambda _: self.start_deadline_s,
             may_surge=lambda _: self.may_surge,
+            gpus=self.gpus,
             spawn=self.processes.spawn,
             clock=lambda: 0.0,
             random=random.Random(7),

@@ -130,7 +130,22 @@ def test_a_roll_keeps_to_its_bounds(surge: bool, replicas: int, moves: list[tupl
 
 
 reports = st.sampled_from(
-    ["ready", "progress", "exit", "signal", "said", "final", "stop", "stop now", "refuse", "sleep"]
+    [
+        "ready",
+        "progress",
+        "exit",
+        "signal",
+        "said",
+        "final",
+        "stop",
+        "stop now",
+        "refuse",
+        "sleep",
+        "no gpu",
+        "gpu busy",
+        "gpu free",
+        "gpu lost",
+    ]
 )
 
 
@@ -164,6 +179,7 @@ async def _follow(script: list[tuple[str, float]], obeys_term: bool) -> None:
     assert worker.phase is Phase.STOPPED
     assert world.processes.alive == []
     assert all(child.closed for child in world.processes.children)
+    assert world.gpus.held == set()
 
 
 def _act(step: str, worker: WorkerTask, world: FakeWorld) -> None:
@@ -179,5 +195,11 @@ def _act(step: str, worker: WorkerTask, world: FakeWorld) -> None:
             worker.on_start_failed(current, "engine_failed", "it cannot", step == "final")
         case "stop" | "stop now":
             worker.want_stop("asked", drain_s=30 if step == "stop" else 0)
+        case "no gpu" | "gpu busy" | "gpu free":
+            world.gpus.refuse = "all GPUs are taken" if step == "no gpu" else ""
+            world.gpus.busy = "another loads" if step == "gpu busy" else ""
+            worker.reconsider()
+        case "gpu lost":
+            worker.on_gpu_lost(current, "its GPU is lost")
         case "refuse":
             world.processes.refuse = "" if world.processes.refuse else "no memory"

@@ -111,7 +111,7 @@ async def test_unreachable_worker_gets_term_at_once(world: FakeWorld, bench: Ben
     async def refuse(worker: WorkerId, drain_s: float) -> None:
         raise WorkerLost("no link")
 
-    bench.worker._world = FakeWorld(begin_drain=refuse, processes=world.processes).make()
+    bench.worker._world = FakeWorld(begin_drain=refuse, processes=world.processes, gpus=world.gpus).make()
     await bench.ready()
     began = trio.current_time()
     bench.worker.want_stop("scaled down")
