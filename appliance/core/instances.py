@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from appliance.core.gpus import GpuRequest
+
 
 @dataclass(frozen=True, kw_only=True)
 class ComponentInstance:
@@ -16,6 +18,8 @@ class ComponentInstance:
     argv: tuple[str, ...]
     """Verb and flags for our own executable, e.g. `("worker", "--engine", "llamacpp", "--model", "/m.gguf")`."""
     env: dict[str, str] = field(default_factory=dict)
+    gpus: GpuRequest = field(default_factory=GpuRequest)
+    """What its manifest asks for; engines may need some without being asked."""
     spec_hash: str
     """Changes exactly when the process must be replaced."""
 

@@ -1,6 +1,8 @@
 """From a graph to the component instances that a box runs for it."""
 
 import hashlib
+from dataclasses import asdict
+from typing import Any
 
 import msgspec
 
@@ -35,7 +37,9 @@ def instances(source: StoredObject | Graph) -> list[ComponentInstance]:
 
 def spec_hash(component_type: str, launch: Launch, restart_id: str = "") -> str:
     """Equal exactly when a running process need not be replaced: same type, argv, environment and restart id."""
-    facts = {"type": component_type, "argv": launch.argv, "env": launch.env, "restart": restart_id}
+    facts: dict[str, Any] = {"type": component_type, "argv": launch.argv, "env": launch.env, "restart": restart_id}
+    if launch.gpus:
+        facts["gpus"] = asdict(launch.gpus)
     return hashlib.sha256(msgspec.json.encode(facts, order="sorted")).hexdigest()[:HASH_DIGITS]
 
 
@@ -50,6 +54,7 @@ def _replicas(graph: Graph, component: Component, launch: Launch) -> list[Compon
             type=component.type,
             argv=launch.argv,
             env=dict(launch.env),
+            gpus=launch.gpus,
             spec_hash=digest,
         )
         for index in range(component.replicas)

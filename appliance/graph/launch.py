@@ -1,9 +1,11 @@
 """What a component of a graph becomes on a box: argv and environment of its processes, or the reasons why not."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from appliance.core.gpus import GpuRequest
 from appliance.graph.arguments import NotRunnable, expand_references, flag_value, map_command
+from appliance.graph.gpu_resources import read_gpus
 from appliance.graph.problem import Problem, warning
 from appliance.graph.schema import Component, Container, EnvVar
 
@@ -17,6 +19,7 @@ class Launch:
 
     argv: tuple[str, ...]
     env: dict[str, str]
+    gpus: GpuRequest = field(default_factory=GpuRequest)
 
     @property
     def engine(self) -> str:
@@ -32,11 +35,13 @@ def plan_launch(component: Component, graph_env: Sequence[EnvVar], path: str) ->
     main = component.main or Container()
     at = f"{path}.podTemplate.spec.containers[{_position(component)}]"
     env, problems = merge_env(graph_env, "spec.env", main.env, f"{at}.env")
+    gpus, wrong = read_gpus(main, at)
+    problems += wrong
     try:
         argv = _argv(component, main, env)
     except NotRunnable as reason:
         return None, [*problems, Problem(_blame(component, main, path, at), str(reason))]
-    return (None if problems else Launch(argv, env)), problems
+    return (None if problems else Launch(argv, env, gpus)), problems
 
 
 def merge_env(

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from appliance.graph.gpu_resources import is_gpu
 from appliance.graph.problem import Problem, nearest, warning
 
 HONOURED_SPEC = ("components", "env", "backendFramework", "labels", "annotations", "restart")
@@ -22,7 +23,7 @@ CLUSTER_COMPONENT = {
     "globalDynamoNamespace": "a box has one namespace",
 }
 POD_SPEC = ("nodeSelector", "affinity", "tolerations", "volumes", "initContainers", "resourceClaims", "hostNetwork")
-CONTAINER = ("envFrom", "volumeMounts", "lifecycle", "resources")
+CONTAINER = ("envFrom", "volumeMounts", "lifecycle")
 
 
 def find_unhonoured(spec: dict[str, Any]) -> list[Problem]:
@@ -62,4 +63,13 @@ def _pod(template: object, path: str) -> list[Problem]:
             found.append(warning(where, "is not run: a box runs only the container main"))
             continue
         found += [warning(f"{where}.{key}", "has no effect here") for key in CONTAINER if key in container]
+        found += _resources(container.get("resources"), f"{where}.resources")
     return found
+
+
+def _resources(resources: object, path: str) -> list[Problem]:
+    """A box gives out GPUs only; other amounts limit nothing, which is one warning for all of them."""
+    parts = resources.values() if isinstance(resources, dict) else ()
+    names = {name for part in parts if isinstance(part, dict) for name in part}
+    others = sorted(name for name in names if not is_gpu(name))
+    return [warning(path, f"has no effect here but for GPUs: {', '.join(others)}")] if others else []
