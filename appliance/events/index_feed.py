@@ -1,7 +1,7 @@
 """The front end's side of the event plane: follows the caches of all workers and passes on what the index must do."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -11,11 +11,12 @@ from appliance.core.errors import ApplianceError
 from appliance.core.identity import WorkerId
 from appliance.core.kv_events import KvEvent, KvReply
 from appliance.core.ports import KvEventHistory
-from appliance.events.feed_counters import FeedCounters
 from appliance.events.rank_cursor import Change, Phase, Question, RankCursor
-from appliance.routing.index_events import Outcome
 
 LOG = logging.getLogger(__name__)
+
+Warn = Callable[[str], None]
+"""Counts one event out of the ordinary: `gap`, `stale`, `unknown_worker`, `unknown_rank`, `gave_up`."""
 
 
 class CacheView(Protocol):
@@ -24,8 +25,8 @@ class CacheView(Protocol):
     `InvalidRequest`, for numbers that are no hashes, ends the link that brought them.
     """
 
-    def apply_kv_events(self, worker: WorkerId, rank: int, events: Sequence[KvEvent]) -> Iterable[Outcome]:
-        """Take in changes of a rank's cache; what became of each."""
+    def apply_kv_events(self, worker: WorkerId, rank: int, events: Sequence[KvEvent]) -> None:
+        """Take in changes of a rank's cache."""
         ...
 
     def clear_worker(self, worker: WorkerId, rank: int | None = None) -> None:
@@ -60,23 +61,63 @@ class IndexFeed:
         nursery: trio.Nursery,
         history: KvEventHistory,
         view: CacheView,
-        counters: FeedCounters,
+        warn: Warn,
         limits: FeedLimits | None = None,
     ) -> None:
-        self._nursery, self._history, self._view, self._counters = nursery, history, view, counters
+        self._nursery, self._history, self._view, self._warn = nursery, history, view, warn
         self._limits = limits or FeedLimits()
         self._slots = trio.CapacityLimiter(self._limits.recoveries)
+        self._linked: dict[WorkerId, range] = {}
         self._workers: dict[WorkerId, dict[int, _Rank]] = {}
+        self._wanted = True
 
     def add(self, worker: WorkerId, ranks: range) -> None:
         """Follow a worker that is linked: ask for everything it holds. One that is followed already begins anew."""
         self.remove(worker)
+        self._linked[worker] = ranks
+        if self._wanted:
+            self._begin(worker)
+
+    def remove(self, worker: WorkerId) -> None:
+        """The worker or its link is gone: drop its blocks. Unknown workers are no error."""
+        self._linked.pop(worker, None)
+        self._end(worker)
+
+    def set_wanted(self, wanted: bool) -> None:
+        """Whether an index is wanted at all. Until it is, nobody is asked; when it is again, everybody is."""
+        if wanted is not self._wanted:
+            self._wanted = wanted
+            for worker in self._linked:
+                (self._begin if wanted else self._end)(worker)
+
+    def on_kv_events(self, worker: WorkerId, rank: int, first_id: int, events: list[KvEvent]) -> None:
+        """Take in what a link brought. Workers that are not followed (yet) will be asked for everything."""
+        followed = self._workers.get(worker)
+        if followed is None or rank not in followed:
+            if self._wanted:
+                self._warn("unknown_rank" if followed else "unknown_worker")
+            return
+        cursor = followed[rank].cursor
+        was_live, stale = cursor.phase is Phase.LIVE, cursor.stale
+        self._do(worker, rank, cursor.on_events(first_id, events))
+        if cursor.stale > stale:
+            self._warn("stale")
+        if cursor.wants_answer:
+            if was_live:
+                self._warn("gap")
+            self._look_after(worker, rank)
+
+    def phases(self) -> dict[tuple[WorkerId, int], Phase]:
+        """How well each rank is followed."""
+        return {(w, r): rank.cursor.phase for w, ranks in self._workers.items() for r, rank in ranks.items()}
+
+    def _begin(self, worker: WorkerId) -> None:
+        ranks = self._linked[worker]
         self._workers[worker] = {rank: _Rank() for rank in ranks}
         for rank in ranks:
             self._look_after(worker, rank)
 
-    def remove(self, worker: WorkerId) -> None:
-        """The worker or its link is gone: drop its blocks. Unknown workers are no error."""
+    def _end(self, worker: WorkerId) -> None:
         followed = self._workers.pop(worker, None)
         if followed is None:
             return
@@ -85,32 +126,11 @@ class IndexFeed:
                 rank.scope.cancel()
         self._view.clear_worker(worker)
 
-    def on_kv_events(self, worker: WorkerId, rank: int, first_id: int, events: list[KvEvent]) -> None:
-        """Take in what a link brought. Workers that are not followed (yet) will be asked for everything."""
-        followed = self._workers.get(worker)
-        if followed is None or rank not in followed:
-            self._counters.warn("unknown_rank" if followed else "unknown_worker")
-            return
-        cursor = followed[rank].cursor
-        was_live, stale = cursor.phase is Phase.LIVE, cursor.stale
-        self._do(worker, rank, cursor.on_events(first_id, events))
-        if cursor.stale > stale:
-            self._counters.warn("stale")
-        if cursor.wants_answer:
-            if was_live:
-                self._counters.warn("gap")
-            self._look_after(worker, rank)
-
-    def phases(self) -> dict[tuple[WorkerId, int], Phase]:
-        """How well each rank is followed."""
-        return {(w, r): rank.cursor.phase for w, ranks in self._workers.items() for r, rank in ranks.items()}
-
     def _do(self, worker: WorkerId, rank: int, change: Change) -> None:
         if change.forget:
             self._view.clear_worker(worker, rank)
-            self._counters.cleared()
         if change.events:
-            self._counters.count(change.events, self._view.apply_kv_events(worker, rank, change.events))
+            self._view.apply_kv_events(worker, rank, change.events)
 
     def _look_after(self, worker: WorkerId, rank: int) -> None:
         """See to it that somebody asks."""
@@ -137,7 +157,7 @@ class IndexFeed:
             failures += 1
             if failures > self._limits.retries:
                 LOG.warning("cache of worker unknown worker=%s rank=%d reason=%s", worker, rank, why)
-                self._counters.warn("gave_up")
+                self._warn("gave_up")
                 self._do(worker, rank, cursor.give_up())
                 return
             await trio.sleep(pause_s)

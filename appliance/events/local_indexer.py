@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import trio
 from trio.lowlevel import ParkingLot
 
 from appliance.core.errors import NotFound
@@ -20,12 +19,9 @@ class LocalIndexer:
     rank's events, and any part of them, tell the truth about the rank by themselves.
     """
 
-    def __init__(
-        self, ranks: range, publish: Publish, *, kept_events: int = KEPT_EVENTS, kept_blocks: int = KEPT_BLOCKS
-    ) -> None:
+    def __init__(self, ranks: range, *, kept_events: int = KEPT_EVENTS, kept_blocks: int = KEPT_BLOCKS) -> None:
         self.dropped = 0
         """Events that were not passed on: of an unknown rank, or with numbers that are no hashes."""
-        self._publish = publish
         self._records = {rank: RankRecord(kept_events=kept_events, kept_blocks=kept_blocks) for rank in ranks}
         self._pending: list[tuple[int, int, list[KvEvent]]] = []
         self._sleeper = ParkingLot()
@@ -54,18 +50,17 @@ class LocalIndexer:
         """Blocks held over all ranks and tiers."""
         return sum(map(len, self._records.values()))
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, publish: Publish) -> None:
         """Publish until cancelled: what gathered in one pass of the scheduler goes out in the next, in one message."""
-        task_status.started()
         while True:
-            self.flush()
+            self.flush(publish)
             await self._sleeper.park()  # no deadline: sleeps until the engine has something to say
 
-    def flush(self) -> None:
+    def flush(self, publish: Publish) -> None:
         """Publish what has gathered."""
         pending, self._pending = self._pending, []
         for rank, first_id, events in pending:
-            self._publish(rank, first_id, events)
+            publish(rank, first_id, events)
 
     def _add(self, rank: int, event: KvEvent) -> None:
         record = self._records[rank]

@@ -10,10 +10,12 @@ import trio
 
 from appliance.core.config import environment
 from appliance.core.errors import ApplianceError, ModelFileBad, ModelUnavailable, UsageError
+from appliance.core.identity import WorkerId
 from appliance.core.model_facts import EngineOptions
-from appliance.core.ports import BackgroundEngine, Engine
+from appliance.core.ports import BackgroundEngine, Engine, KvEventSource
 from appliance.core.requests import ModelCard
 from appliance.core.settings import DrainSettings
+from appliance.events.local_indexer import LocalIndexer
 from appliance.preprocess.answer_parsing import check_parser_names
 from appliance.roles.engine_choice import choose_engine, model_facts
 from appliance.roles.hub_models import fetch_model, model_source
@@ -67,8 +69,7 @@ class _Worker:
             if isinstance(engine, BackgroundEngine):
                 await nursery.start(engine.run)
             worker = self._options.child.worker_id or card.name
-            server = LinkServer(engine, card, self._link_socket(), worker=worker)
-            await nursery.start(server.run)
+            server = await self._start_server(engine, card, WorkerId(worker), nursery)
             self._watch_health(WorkerHealth(engine, card, server.load, self._options.supervision), nursery)
             await self._report_ready(card)
             await self._stop.wait()  # no deadline: a worker serves until it is told to stop
@@ -77,10 +78,22 @@ class _Worker:
             with trio.move_on_after(DrainSettings().term_s, shield=True):  # shield: the model's memory must be freed
                 await engine.close()
 
+    async def _start_server(
+        self, engine: Engine, card: ModelCard, worker: WorkerId, nursery: trio.Nursery
+    ) -> LinkServer:
+        """Serve the engine, with what it says of its cache on record before the first stream."""
+        record = LocalIndexer(range(card.rank, card.rank + card.ranks))
+        server = LinkServer(engine, card, self._link_socket(), worker=worker, kv_log=record if card.kv_events else None)
+        if card.kv_events and isinstance(engine, KvEventSource):
+            nursery.start_soon(record.run, server.publish_kv_events)
+            engine.publish_kv_events(record.take)
+        await nursery.start(server.run)
+        return server
+
     async def _local_model(self, nursery: trio.Nursery) -> str | None:
         """Where the model lies, after it was pulled if need be; None when a stop came first."""
         options = self._options
-        if options.models is None:
+        if options.models is None or "url" in options.engine_args:  # who runs the server has the model
             return options.model
         source = model_source(options.hub, options.models, environment())
         with trio.CancelScope() as pulling:
@@ -107,6 +120,7 @@ class _Worker:
                 tool_call_parser=options.tool_call_parser,
                 reasoning_parser=options.reasoning_parser,
             ),
+            state_dir=None if options.models is None else options.models.parent,
         )
 
     def _watch_health(self, health: WorkerHealth, nursery: trio.Nursery) -> None:

@@ -85,10 +85,10 @@ class LinkServer:
             self._links.discard(link)
 
     def publish_kv_events(self, rank: int, first_id: int, events: list[KvEvent]) -> None:
-        """Send changes of a rank's cache to every front end: encoded once, and never waiting for one."""
-        if self._links:
+        """Send changes of a rank's cache to every front end that has ever asked: encoded once, without waiting."""
+        if followers := [link for link in self._links if link.follows_cache]:
             frame = encode(KvEvents(rank, first_id, events))
-            for link in self._links:
+            for link in followers:
                 link.post_frame(frame)
 
     async def drain(self, deadline_s: float) -> None:

@@ -64,6 +64,8 @@ class WorkerLink:
         self._streams: dict[int, WorkerStream] = {}
         self._calls = 0
         self._gathered: list[TokenChunk] = []
+        self.follows_cache = False
+        """The front end has asked what the cache holds, and is told of every change since."""
 
     async def run(self) -> ApplianceError:
         """Say Hello and serve the front end until the link ends; returns why. Cancelling cancels its streams."""
@@ -110,6 +112,7 @@ class WorkerLink:
             case DetokenizeCall(call=number):
                 self._begin_call(number, lambda: self._detokenize(message))
             case KvQuery(call=number):
+                self.follows_cache = True
                 self._begin_call(number, lambda: self._tell_cache(message))
 
     def _begin_stream(self, number: int, request: EngineRequest) -> None:

@@ -131,7 +131,7 @@ class KvEvents(msgspec.Struct, tag=16, array_like=True, gc=False):
 
 
 class KvQuery(msgspec.Struct, tag=17, array_like=True, frozen=True):
-    """Ask for the changes from one on, or (None) for everything that a rank holds."""
+    """Ask for the changes from one on, or (None) for everything that a rank holds. KvEvents follow the first one."""
 
     call: int
     rank: int

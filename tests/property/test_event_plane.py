@@ -59,7 +59,7 @@ class Follower:
         self.outcomes: set[Outcome] = set()
         self.sent: list[Batch] = []
         self.lost = self.random.choice([0.0, 0.1, 0.5])
-        self.worker = LocalIndexer(range(2), self.send, kept_events=self.random.choice([2, 10, 1000]))
+        self.worker = LocalIndexer(range(2), kept_events=self.random.choice([2, 10, 1000]))
         self.answers: list[tuple[int, Question, list[KvReply]]] = []
 
     def send(self, rank: int, first_id: int, events: list[KvEvent]) -> None:
@@ -98,7 +98,7 @@ class Follower:
         self.lost, self.answers = 0.0, []
         for rank, cursor in enumerate(self.cursors):
             self.worker.take(rank, [StoredBlocks([9], [9])])
-            self.worker.flush()
+            self.worker.flush(self.send)
             while self.sent:
                 self.deliver(self.sent.pop(0))
             for _ in range(5):
@@ -126,7 +126,7 @@ def run(seed: int, steps: int) -> None:
                 assert truth.apply(Holder(WORKER, rank), event) is Outcome.APPLIED
             follower.worker.take(rank, events)
             if random.random() < 0.7:
-                follower.worker.flush()
+                follower.worker.flush(follower.send)
         else:
             follower.act()
     follower.settle()

@@ -1,6 +1,6 @@
 """Following workers in virtual time: retries, bounds, workers that go, counters."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -10,14 +10,11 @@ import trio.testing
 from appliance.core.errors import WorkerTimeout
 from appliance.core.identity import WorkerId
 from appliance.core.kv_events import KvEvent, KvReply, RemovedBlocks, StoredBlocks
-from appliance.events.feed_counters import APPLIED, WARNINGS, FeedCounters
 from appliance.events.index_feed import FeedLimits, IndexFeed
 from appliance.events.local_indexer import LocalIndexer
 from appliance.events.rank_cursor import Phase
-from appliance.routing.index_events import Holder, Outcome
+from appliance.routing.index_events import Holder
 from appliance.routing.prefix_index import PrefixIndex
-from appliance.telemetry.cells import Metrics
-from appliance.telemetry.metrics import TABLE
 
 W = WorkerId("w")
 ONE, TWO = StoredBlocks([1], [11]), StoredBlocks([2], [12], 1)
@@ -29,8 +26,9 @@ class IndexView:
 
     index: PrefixIndex = field(default_factory=PrefixIndex)
 
-    def apply_kv_events(self, worker: WorkerId, rank: int, events: Sequence[KvEvent]) -> Iterable[Outcome]:
-        return [self.index.apply(Holder(worker, rank), event) for event in events]
+    def apply_kv_events(self, worker: WorkerId, rank: int, events: Sequence[KvEvent]) -> None:
+        for event in events:
+            self.index.apply(Holder(worker, rank), event)
 
     def clear_worker(self, worker: WorkerId, rank: int | None = None) -> None:
         self.index.clear(worker, rank)
@@ -46,7 +44,7 @@ class Workers:
         self.asking = self.most = 0
 
     def add(self, worker: WorkerId = W) -> LocalIndexer:
-        self.logs[worker] = LocalIndexer(range(2), lambda *_: None)
+        self.logs[worker] = LocalIndexer(range(2))
         return self.logs[worker]
 
     async def ask_kv_events(
@@ -72,13 +70,10 @@ class Rig:
     nursery: trio.Nursery
     workers: Workers = field(default_factory=Workers)
     view: IndexView = field(default_factory=IndexView)
-    metrics: Metrics = field(default_factory=lambda: Metrics(TABLE))
+    warned: list[str] = field(default_factory=list)
 
     def feed(self) -> IndexFeed:
-        return IndexFeed(self.nursery, self.workers, self.view, FeedCounters(self.metrics), FeedLimits())
-
-    def warnings(self) -> dict[str, float]:
-        return {series.labels[0]: series.values[0] for series in self.metrics.series() if series.name == WARNINGS}
+        return IndexFeed(self.nursery, self.workers, self.view, self.warned.append, FeedLimits())
 
     def counts(self) -> dict[Holder, tuple[int, ...]]:
         return self.view.index.block_counts()
@@ -95,8 +90,6 @@ async def test_a_worker_that_joins_late_is_restored_and_followed(
     assert rig.counts() == {Holder(W, 1): (1, 0, 0)}
     feed.on_kv_events(W, 1, 2, [TWO, RemovedBlocks([5])])
     assert rig.counts() == {Holder(W, 1): (2, 0, 0)}
-    assert rig.metrics.cell(APPLIED, "stored", "ok").value == 2
-    assert rig.metrics.cell(APPLIED, "removed", "block_not_found").value == 1
 
 
 async def test_a_gap_is_filled(autojump_clock: trio.testing.MockClock, nursery: trio.Nursery) -> None:
@@ -111,7 +104,7 @@ async def test_a_gap_is_filled(autojump_clock: trio.testing.MockClock, nursery: 
     await trio.sleep(1.5)
     assert feed.phases() == {(W, 0): Phase.LIVE}
     assert rig.counts() == {Holder(W): (2, 0, 0)}
-    assert rig.warnings() == {"gap": 1}
+    assert rig.warned == ["gap"]
 
 
 async def test_pauses_double_and_end_after_eight_retries(
@@ -128,7 +121,7 @@ async def test_pauses_double_and_end_after_eight_retries(
         0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6
     ]  # fmt: skip
     assert feed.phases() == {(W, 0): Phase.GIVEN_UP}
-    assert rig.warnings() == {"gave_up": 1}
+    assert rig.warned == ["gave_up"]
     log.take(0, [ONE])
     feed.on_kv_events(W, 0, 1, [ONE])
     await trio.sleep(2)
@@ -161,4 +154,22 @@ async def test_a_worker_that_goes_leaves_nothing(autojump_clock: trio.testing.Mo
     assert rig.workers.asking == 0
     feed.on_kv_events(W, 0, 2, [TWO])
     assert rig.counts() == {}
-    assert rig.warnings() == {"unknown_worker": 1}
+    assert rig.warned == ["unknown_worker"]
+
+
+async def test_nobody_is_asked_while_no_index_is_wanted(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    rig = Rig(nursery)
+    rig.workers.add().take(0, [ONE])
+    feed = rig.feed()
+    feed.set_wanted(False)
+    feed.add(W, range(1))
+    feed.on_kv_events(W, 0, 1, [ONE])
+    await trio.sleep(5)
+    assert (rig.workers.asked_at, rig.warned, rig.counts()) == ([], [], {})
+    feed.set_wanted(True)
+    await trio.sleep(1.5)
+    assert rig.counts() == {Holder(W): (1, 0, 0)}
+    feed.set_wanted(False)
+    assert rig.counts() == {}

@@ -16,8 +16,14 @@ Sent = list[tuple[int, int, list[KvEvent]]]
 ONE, TWO = StoredBlocks([1], [11]), StoredBlocks([2], [12], 1)
 
 
-def make(sent: Sent, ranks: int = 1, **bounds: int) -> LocalIndexer:
-    return LocalIndexer(range(ranks), lambda *batch: sent.append(batch), **bounds)
+def make(ranks: int = 1, **bounds: int) -> LocalIndexer:
+    return LocalIndexer(range(ranks), **bounds)
+
+
+def flushed(indexer: LocalIndexer) -> Sent:
+    sent: Sent = []
+    indexer.flush(lambda *batch: sent.append(batch))
+    return sent
 
 
 def events_of(replies: Sequence[KvReply]) -> list[KvEvent]:
@@ -27,9 +33,9 @@ def events_of(replies: Sequence[KvReply]) -> list[KvEvent]:
 
 async def test_one_pass_makes_one_message() -> None:
     sent: Sent = []
-    indexer = make(sent, 2)
+    indexer = make(2)
     async with trio.open_nursery() as nursery:
-        await nursery.start(indexer.run)
+        nursery.start_soon(indexer.run, lambda *batch: sent.append(batch))
         indexer.take(0, [ONE])
         indexer.take(0, [TWO])
         indexer.take(1, [ONE])
@@ -43,7 +49,7 @@ async def test_one_pass_makes_one_message() -> None:
 
 
 def test_answers_ranges_of_what_is_remembered() -> None:
-    indexer = make([])
+    indexer = make()
     indexer.take(0, [ONE, TWO, RemovedBlocks([2])])
     assert list(indexer.answer(0, 2)) == [KvReply(ReplyForm.EVENTS, 3, 2, [TWO, RemovedBlocks([2])])]
     assert list(indexer.answer(0, 4)) == [KvReply(ReplyForm.TOO_NEW, 3)]
@@ -55,19 +61,19 @@ def test_answers_ranges_of_what_is_remembered() -> None:
 
 def test_before_the_first_event_there_is_an_empty_tree() -> None:
     for start in (None, 1):
-        assert list(make([]).answer(0, start)) == [KvReply(ReplyForm.TREE, 0)]
+        assert list(make().answer(0, start)) == [KvReply(ReplyForm.TREE, 0)]
 
 
 @pytest.mark.parametrize("bounds", [{"kept_events": 1}, {"kept_blocks": 1}])
 def test_older_than_the_record_gives_the_tree(bounds: dict[str, int]) -> None:
-    indexer = make([], **bounds)
+    indexer = make(**bounds)
     indexer.take(0, [ONE, TWO])
     assert [reply.form for reply in indexer.answer(0, 1)] == [ReplyForm.TREE]
     assert [reply.form for reply in indexer.answer(0, 2)] == [ReplyForm.EVENTS]
 
 
 def test_long_answers_come_in_pieces() -> None:
-    indexer = make([])
+    indexer = make()
     count = 3 * PIECE_BLOCKS
     indexer.take(0, [StoredBlocks([at], [at], at - 1 if at else None) for at in range(count)])
     for replies in (list(indexer.answer(0, None)), list(indexer.answer(0, 1))):
@@ -79,20 +85,16 @@ def test_long_answers_come_in_pieces() -> None:
 
 
 def test_clearing_is_on_record_for_every_rank() -> None:
-    sent: Sent = []
-    indexer = make(sent, 2)
+    indexer = make(2)
     indexer.take(1, [ONE])
     indexer.take(0, [ClearedBlocks(), TWO])
-    indexer.flush()
-    assert sent == [(1, 1, [ONE]), (0, 1, [ClearedBlocks()]), (1, 2, [ClearedBlocks()]), (0, 2, [TWO])]
+    assert flushed(indexer) == [(1, 1, [ONE]), (0, 1, [ClearedBlocks()]), (1, 2, [ClearedBlocks()]), (0, 2, [TWO])]
     assert events_of(list(indexer.answer(1, None))) == []
 
 
 def test_nonsense_is_counted_and_not_passed_on() -> None:
-    sent: Sent = []
-    indexer = make(sent)
+    indexer = make()
     indexer.take(0, [StoredBlocks([1, 2], [3]), StoredBlocks([-1], [3]), RemovedBlocks([7])])
     indexer.take(4, [ONE])
-    indexer.flush()
-    assert sent == [(0, 1, [RemovedBlocks([7])])]
+    assert flushed(indexer) == [(0, 1, [RemovedBlocks([7])])]
     assert (indexer.dropped, indexer.unfounded) == (3, 1)
