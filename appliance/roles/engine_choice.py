@@ -14,8 +14,8 @@ from appliance.roles.options import ENGINES
 
 TEXT_ENGINES = ("remote", "trtllm")
 """Engines that need no file of the model here."""
-FOREIGN_ENGINES = ("vllm", "sglang")
-"""Servers that are started beside a worker; they take names that they download themselves, too."""
+SERVERS = ("vllm", "sglang", "trtllm")
+"""Engines that are servers of their own, started beside a worker or reached by URL."""
 LEAST_CONTEXT = 512  # tokens; less is of no use
 
 
@@ -25,7 +25,7 @@ def model_facts(engine: str, model: str) -> ModelFacts:
     The mocker takes any name; without files behind it, it borrows the demo model's tokenizer and template.
     """
     path = Path(model).expanduser()
-    if engine in TEXT_ENGINES or (engine in FOREIGN_ENGINES and not path.exists()):
+    if engine in TEXT_ENGINES or (engine in SERVERS and not path.exists()):
         return nothing_known(model)
     if model == DEMO_NAME:
         # Greedy unless a client says otherwise: it knows a few answers by heart and little else.
@@ -48,8 +48,11 @@ def nothing_known(model: str) -> ModelFacts:
     )
 
 
-def choose_engine(engine: str, facts: ModelFacts, options: EngineOptions) -> Engine:
-    """The engine instance for a model, not started. Raises `UsageError` for wrong engine arguments."""
+def choose_engine(engine: str, facts: ModelFacts, options: EngineOptions, state_dir: Path | None = None) -> Engine:
+    """The engine instance for a model, not started. Raises `UsageError` for wrong engine arguments.
+
+    `state_dir` holds the managed environments of foreign engines.
+    """
     if engine == "mocker":
         from appliance.engines.mocker.engine import MockerEngine
 
@@ -58,6 +61,8 @@ def choose_engine(engine: str, facts: ModelFacts, options: EngineOptions) -> Eng
         from appliance.engines.remote.engine import RemoteEngine
 
         return RemoteEngine(facts.name, options)
+    if engine in SERVERS:
+        return _foreign_engine(engine, facts, options, state_dir)
     if engine not in ENGINES:
         raise UsageError(f"engine {engine!r} is not in this build; known: {', '.join(ENGINES)}")
     if facts.path.suffix != ".gguf":
@@ -68,6 +73,23 @@ def choose_engine(engine: str, facts: ModelFacts, options: EngineOptions) -> Eng
 
     refuse_without_memory(facts, options, psutil.virtual_memory().available)
     return LlamaCppEngine(facts, options)
+
+
+def _foreign_engine(engine: str, facts: ModelFacts, options: EngineOptions, state_dir: Path | None) -> Engine:
+    from appliance.roles.foreign_engines import surroundings
+
+    around = surroundings(state_dir)
+    if engine == "vllm":
+        from appliance.engines.vllm.engine import VllmEngine
+
+        return VllmEngine(facts, options, around)
+    if engine == "sglang":
+        from appliance.engines.sglang.engine import SglangEngine
+
+        return SglangEngine(facts, options, around)
+    from appliance.engines.trtllm.engine import TrtLlmEngine
+
+    return TrtLlmEngine(facts, options, around)
 
 
 def refuse_without_memory(facts: ModelFacts, options: EngineOptions, available_bytes: int) -> None:

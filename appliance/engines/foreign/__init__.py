@@ -1,1 +1,1 @@
-"""What engines share that are servers of their own: starting and watching the server, asking it, reading its streams."""
+"""What engines share that are servers of their own: starting and watching it, asking it, reading its streams."""

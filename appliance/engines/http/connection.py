@@ -120,7 +120,7 @@ class HttpConnection:
         self.complete = self.head_complete
 
 
-async def _shake_hands(stream: trio.SSLStream[trio.SocketStream]) -> None:
+async def _shake_hands(stream: trio.SSLStream[trio.abc.Stream]) -> None:
     try:
         await stream.do_handshake()
     except trio.BrokenResourceError as error:

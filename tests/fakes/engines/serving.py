@@ -63,7 +63,7 @@ class Exchange:
         connection = self._handler.connection
         connection.setblocking(False)
         try:
-            return connection.recv(1, socket.MSG_PEEK) == b""
+            return len(connection.recv(1, socket.MSG_PEEK)) == 0
         except BlockingIOError:
             return False
         except OSError:

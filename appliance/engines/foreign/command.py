@@ -1,0 +1,43 @@
+"""Which command starts a foreign server: the user's, an environment's Python, or what lies on the search path."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from appliance.core.errors import UsageError
+from appliance.engines.foreign.options import ForeignOptions
+from appliance.engines.foreign.surroundings import Surroundings
+from appliance.engines.managed.catalogue import newest_environment
+
+
+def find_command(
+    engine: str, given: ForeignOptions, around: Surroundings, *, module: Sequence[str], program: Sequence[str]
+) -> tuple[str, ...]:
+    """The words in front of the server's flags.
+
+    `module` follows a Python, as `-m NAME`; `program` is the command that an installation puts on the search path.
+    Raises `UsageError` when there is nothing to start.
+    """
+    if given.command:
+        return given.command
+    if given.python:
+        return (_executable(given.python, "python"), *module)
+    if given.venv:
+        return (_executable(str(Path(given.venv).expanduser() / "bin" / "python"), "venv"), *module)
+    if around.engines_dir is not None and (managed := newest_environment(around.engines_dir, engine)) is not None:
+        return (str(managed.python), *module)
+    found = shutil.which(program[0], path=around.env.get("PATH"))
+    if found is not None:
+        return (found, *program[1:])
+    raise UsageError(
+        f"there is no {engine} here; install it with `engine install {engine}`, or name its Python with"
+        " --engine-arg python=PATH, or its server with --engine-url URL"
+    )
+
+
+def _executable(text: str, key: str) -> str:
+    path = Path(text).expanduser()
+    found = str(path.absolute()) if "/" in text else shutil.which(text)
+    if found is None or not Path(found).exists():
+        raise UsageError(f"engine argument {key}: there is no Python at {text}")
+    return found

@@ -1,0 +1,1 @@
+"""Environments of foreign engines that we made: found, installed, listed and removed."""
