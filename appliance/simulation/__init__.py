@@ -1,1 +1,1 @@
-"""A model of an engine's scheduler and KV cache, without clock and I/O; the mocker and the replay of traces drive it."""
+"""A model of an engine: its scheduler and KV cache, without clock and I/O. The mocker and trace replays drive it."""

@@ -11,7 +11,8 @@ from appliance.core.errors import UsageError
 
 MAGIC = b"\x93NUMPY"
 MAX_VALUES = 1_000_000
-FORMATS = {"f2": "e", "f4": "f", "f8": "d", "i1": "b", "i2": "h", "i4": "i", "i8": "q", "u1": "B", "u2": "H", "u4": "I", "u8": "Q"}  # fmt: skip
+FORMATS = dict(zip(["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"], "efdbhiqBHIQ", strict=True))
+"""NumPy's names of number types, and `struct`'s."""
 
 
 class NumberArray(NamedTuple):

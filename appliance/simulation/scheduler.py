@@ -171,8 +171,8 @@ class Scheduler(ABC):
         reused = min(cached, sequence.prompt_tokens)
         if not sequence.preemptions:
             sequence.cached_tokens = reused
-            missing = 0 if self._is_brought(sequence) else sequence.prompt_tokens - reused
-            sequence.ready_ms = now_ms + self.timing.prompt_wait_ms(missing)
+            if not self._is_brought(sequence):
+                sequence.ready_ms = now_ms + self.timing.prompt_wait_ms(sequence.prompt_tokens)
         self._start(sequence)
         done.admitted.append((sequence, reused))
 

@@ -48,7 +48,7 @@ class Timing(Protocol):
     def decode_ms(self, active_tokens: int, total_tokens: int, context_tokens: float) -> float:
         """See `TimingModel.decode_ms`."""
 
-    def prompt_wait_ms(self, new_tokens: int) -> float:
+    def prompt_wait_ms(self, prompt_tokens: int) -> float:
         """From admission to the first token, beside the passes: a wait that no other request notices."""
 
 
@@ -78,7 +78,7 @@ class ModelledTiming:
         ratio = self.speedup_ratio * self.decode_speedup_ratio
         return self._divided(self.model.decode_ms(active_tokens, total_tokens, context_tokens), ratio)
 
-    def prompt_wait_ms(self, new_tokens: int) -> float:
+    def prompt_wait_ms(self, prompt_tokens: int) -> float:
         """None: the prompt is computed in passes."""
         return 0.0
 
@@ -102,9 +102,9 @@ class FixedTiming:
         """The time of a pass."""
         return self.step_ms
 
-    def prompt_wait_ms(self, new_tokens: int) -> float:
-        """So much per token that is not in the cache."""
-        return new_tokens * self.prompt_ms_per_token
+    def prompt_wait_ms(self, prompt_tokens: int) -> float:
+        """So much per token, in the cache or not."""
+        return prompt_tokens * self.prompt_ms_per_token
 
 
 def kv_transfer_ms(prompt_tokens: int, bytes_per_token: int, bandwidth_gb_s: float) -> float:

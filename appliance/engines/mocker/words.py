@@ -16,14 +16,23 @@ FEWEST_WORDS = 16
 PORTION = 64  # tokens drawn at once
 
 
+class Reasoning(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Output that begins with thoughts."""
+
+    start_thinking_token_id: int
+    end_thinking_token_id: int
+    thinking_ratio: float
+    """Share of the most tokens that an answer may have, 0 to 1."""
+
+
 class TokenSource(Protocol):
     """Endless supply of output tokens of one stream."""
 
     ends: int | None
     """Number of tokens after which the text is over; None: never."""
 
-    def draw(self) -> list[int]:
-        """The next tokens, at least one."""
+    def draw(self, index: int) -> list[int]:
+        """Output tokens from an index on, at least one; always the same for the same index."""
 
 
 class ScriptedTokens:
@@ -33,21 +42,49 @@ class ScriptedTokens:
         self.ends: int | None = len(token_ids)
         self._token_ids = token_ids
 
-    def draw(self) -> list[int]:
-        return list(self._token_ids)
+    def draw(self, index: int) -> list[int]:
+        """See `TokenSource.draw`."""
+        return self._token_ids[index % len(self._token_ids) :]
 
 
 class RandomTokens:
-    """Words drawn evenly; the same seed draws the same words."""
+    """Words drawn evenly. Which one stands at a place depends on the seed and on the place in the whole sequence.
+
+    So a stream that is started again, with its output so far as part of the prompt, goes on as it would have.
+    """
 
     ends: int | None = None
 
-    def __init__(self, words: Sequence[int], seed: int) -> None:
+    def __init__(self, words: Sequence[int], seed: int, prompt_tokens: int) -> None:
         self._words = words
-        self._random = random.Random(seed)
+        self._seed = (seed % 2**64) << 32
+        self._prompt_tokens = prompt_tokens
 
-    def draw(self) -> list[int]:
-        return self._random.choices(self._words, k=PORTION)
+    def draw(self, index: int) -> list[int]:
+        """See `TokenSource.draw`."""
+        portion, skipped = divmod(self._prompt_tokens + index, PORTION)
+        return random.Random(self._seed + portion).choices(self._words, k=PORTION)[skipped:]
+
+
+class ThinkingTokens:
+    """Thoughts between two marks, then an answer; both from another source."""
+
+    def __init__(self, source: TokenSource, reasoning: Reasoning, max_tokens: int) -> None:
+        self._source = source
+        self._reasoning = reasoning
+        self._last_thought = int(reasoning.thinking_ratio * max_tokens)
+        self.ends = None if source.ends is None else source.ends + self._last_thought + 2
+
+    def draw(self, index: int) -> list[int]:
+        """See `TokenSource.draw`."""
+        if index == 0:
+            return [self._reasoning.start_thinking_token_id]
+        closing = self._last_thought + 1
+        if index == closing:
+            return [self._reasoning.end_thinking_token_id]
+        if index < closing:
+            return self._source.draw(index)[: closing - index]
+        return self._source.draw(index - closing - 1)
 
 
 class Vocabulary:
