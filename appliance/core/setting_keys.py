@@ -34,6 +34,7 @@ UPSTREAM = {
     "requests.migration_limit": "DYN_MIGRATION_LIMIT",
     "requests.migration_max_seq_len": "DYN_MIGRATION_MAX_SEQ_LEN",
     "router.mode": "DYN_ROUTER_MODE",
+    "hardware.nvml_library": "DYN_NVML_LIBRARY",
     "supervision.canary": "DYN_HEALTH_CHECK_ENABLED",
     "supervision.canary_wait_s": "DYN_CANARY_WAIT_TIME",
     "supervision.canary_timeout_s": "DYN_HEALTH_CHECK_REQUEST_TIMEOUT",
@@ -85,6 +86,8 @@ RANGES = {
     "router.session_affinity_ttl_s": (0, 31_536_000),
     "router.cuda_to_cpu_ratio": (0.001, 1000),
     "supervision.backoff_factor": (1, 100),
+    "hardware.scan_s": (0.1, 3600),
+    "hardware.call_s": (0.1, 3600),
     "supervision.backoff_jitter": (0, 1),
 }
 PATTERNS = {"paths": (re.compile(r"(/[A-Za-z0-9._~-]+)+"), "must be a path such as /v1/name")}

@@ -225,6 +225,20 @@ class HubSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HardwareSettings:
+    """GPUs and their driver."""
+
+    nvml_library: str | None = None
+    """Path of the NVIDIA library `libnvidia-ml.so.1`, where the system does not find it by itself."""
+    gpu_sku: str | None = None
+    """What every GPU here counts as, such as `h100_sxm`, where it is not known or not right."""
+    scan_s: float = 5.0
+    """Time between looks at the GPUs."""
+    call_s: float = 10.0
+    """A driver that has not answered after this long hangs."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """All settings of one appliance."""
 
@@ -237,3 +251,4 @@ class Settings:
     log: LogSettings = field(default_factory=LogSettings)
     supervision: SupervisionSettings = field(default_factory=SupervisionSettings)
     hub: HubSettings = field(default_factory=HubSettings)
+    hardware: HardwareSettings = field(default_factory=HardwareSettings)

@@ -1,0 +1,89 @@
+"""The GPUs of this node: looked at every few seconds, promised to workers, taken from none but lost ones."""
+
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+import trio
+
+from appliance.core.gpus import GpuPort
+from appliance.core.identity import WorkerId
+from appliance.core.records import LedgerEvent
+from appliance.core.settings import HardwareSettings
+from appliance.hardware.gpu_owners import session_of
+from appliance.hardware.gpu_scanner import NvmlScanner
+from appliance.roles.node.gpu_demand import gpu_demand
+from appliance.supervision.gpu_ledger import GpuLedger, has_no_gpu
+from appliance.supervision.gpu_placing import LedgerPlacing
+from appliance.supervision.supervisor import Supervisor
+
+log = structlog.get_logger(__name__)
+
+REMEMBERED = 256  # leaders of worker sessions, also of ended ones: their children may still hold memory
+ALARMS = {
+    "fault": "GPUs cannot be used, workers that need none run on the CPU",
+    "lose": "a GPU is lost",
+    "leak": "memory of a GPU was not given back",
+}
+
+
+class NodeHardware:
+    """Ledger and placing of one node; `run` keeps the ledger true. On a machine without GPU it ends after one look."""
+
+    def __init__(
+        self,
+        settings: HardwareSettings,
+        record: Callable[[LedgerEvent], None],
+        weights_of: Callable[[str], int],
+        *,
+        visible: str | None = None,
+        source: GpuPort | None = None,
+    ) -> None:
+        """`weights_of`: bytes of a model by name or path; `visible`: our own CUDA_VISIBLE_DEVICES."""
+        self._settings, self._record = settings, record
+        self._source = source or NvmlScanner(
+            library=settings.nvml_library, sku=settings.gpu_sku, call_s=settings.call_s
+        )
+        self.ledger = GpuLedger(visible=visible)
+        self.placing = LedgerPlacing(self.ledger, partial(gpu_demand, weights_of=weights_of), record, self._tell)
+        self._supervisor: Supervisor | None = None
+        self._leaders: dict[int, WorkerId] = {}
+
+    async def run(self, supervisor: Supervisor) -> None:
+        """Look for ever, or until it is known that there is nothing to see."""
+        self._supervisor = supervisor
+        while True:
+            await self._look(supervisor)
+            if has_no_gpu(self.ledger.scan):
+                return
+            await trio.sleep(self._settings.scan_s)
+
+    async def _look(self, supervisor: Supervisor) -> None:
+        number, before = self.ledger.begin_look(), self._facts()
+        scan = await self._source.scan()
+        self._remember(supervisor)
+        for event in self.ledger.observe(scan, number, self._owner_of):
+            if event.action in ALARMS:
+                log.warning(ALARMS[event.action], subject=event.subject, reason=event.reason)
+            self._record(event)
+        for worker, reason in self.ledger.lost().items():
+            supervisor.on_gpu_lost(worker, reason)
+        if self._facts() != before:
+            supervisor.reconsider()
+
+    def _facts(self) -> object:
+        """What workers that wait for GPUs look at."""
+        return self.ledger.scan is None, self.ledger.fault, self.ledger.places()
+
+    def _tell(self) -> None:
+        if self._supervisor is not None:
+            self._supervisor.reconsider()
+
+    def _remember(self, supervisor: Supervisor) -> None:
+        self._leaders |= {view.pid: view.id for view in supervisor.views() if view.pid is not None}
+        for pid in list(self._leaders)[:-REMEMBERED]:
+            del self._leaders[pid]
+
+    def _owner_of(self, pid: int) -> WorkerId | None:
+        session = session_of(pid)
+        return self._leaders.get(session) if session is not None else None
