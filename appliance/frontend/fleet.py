@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable
 from functools import partial
+from typing import Protocol
 
 import trio
 
@@ -20,6 +21,18 @@ REJOIN_S = 0.2  # a worker may report ready a moment before its socket takes con
 REJOIN_CAP_S = 2.0  # of the growing pause between tries
 
 
+class CacheFollower(Protocol):
+    """Keeps an index of what workers say of their caches."""
+
+    def add(self, worker: WorkerId, ranks: range) -> None:
+        """Follow a linked worker."""
+        ...
+
+    def remove(self, worker: WorkerId) -> None:
+        """Forget what a worker holds. Unknown workers are no error."""
+        ...
+
+
 class Fleet:
     """The workers this front end can reach.
 
@@ -27,8 +40,17 @@ class Fleet:
     tokenizer) runs beside, in the nursery given.
     """
 
-    def __init__(self, transport: WorkerTransport, catalog: Catalog, router: Router, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        transport: WorkerTransport,
+        catalog: Catalog,
+        router: Router,
+        nursery: trio.Nursery,
+        caches: CacheFollower | None = None,
+    ) -> None:
+        """`caches` is told of the workers that say what their caches hold, once the router knows them."""
         self._transport, self._catalog, self._router, self._nursery = transport, catalog, router, nursery
+        self._caches = caches
         self._wanted: dict[WorkerId, WorkerRecord] = {}
         self._joining: set[WorkerId] = set()
         self._joined: set[WorkerId] = set()
@@ -42,7 +64,7 @@ class Fleet:
         for worker in self._wanted.values():
             self._start_joining(worker)
         for id_ in self._joined - self._wanted.keys():
-            self._router.withdraw(id_)
+            self._withdraw(id_)
         for id_ in self._joined - present.keys():
             self._joined.discard(id_)
             self._nursery.start_soon(self._transport.disconnect, id_)
@@ -50,7 +72,7 @@ class Fleet:
 
     def on_lost(self, worker: WorkerId, reason: str) -> None:
         """A link ended by itself: place nothing there, and join again if the worker is still reported ready."""
-        self._router.withdraw(worker)
+        self._withdraw(worker)
         self._joined.discard(worker)
         self._lost_meanwhile.add(worker)
         log.warning("link lost worker=%s reason=%s", worker, reason)
@@ -59,6 +81,11 @@ class Fleet:
 
     def on_draining(self, worker: WorkerId) -> None:
         """The worker itself says that it takes no more."""
+        self._withdraw(worker)
+
+    def _withdraw(self, worker: WorkerId) -> None:
+        if self._caches is not None:
+            self._caches.remove(worker)
         self._router.withdraw(worker)
 
     def _start_joining(self, worker: WorkerRecord) -> None:
@@ -96,6 +123,8 @@ class Fleet:
         self._joined.add(worker.id)
         if worker.id in self._wanted:
             self._router.add(worker.id, card)
+            if card.kv_events and self._caches is not None:
+                self._caches.add(worker.id, range(card.rank, card.rank + card.ranks))
 
     async def _learn(self, worker: WorkerId, card: ModelCard) -> None:
         """Get what is needed to use the worker. Raises `Conflict` while another model is served under its name."""
