@@ -56,8 +56,9 @@ SETTINGS = {
 def serve(ctx: click.Context, /, **flags: Any) -> int:
     """Run the appliance in the foreground until SIGTERM or Ctrl-C.
 
-    MODEL is the path of a .gguf file or a name for the mocker engine. Without MODEL the stored graphs are served; if
-    there are none, the small built-in demo model. Prints one line when everything is ready.
+    MODEL is the path of a .gguf file, a hub id (org/name[@REVISION][:FILE], fetched first if needed) or a name for the
+    mocker engine. Without MODEL the stored graphs are served; if there are none, the small built-in demo model. Prints
+    one line when everything is ready.
     """
     from appliance.cli.frozen import sweep_leftovers
     from appliance.roles.node import run_node

@@ -1,9 +1,13 @@
 """The name that a model is served under when nobody gave one."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from appliance.core.errors import UsageError
+from appliance.core.errors import ApplianceError, UsageError
 from appliance.graph.arguments import flag_value
+from appliance.graph.launch import plan_launch
+from appliance.graph.schema import read_graph
 from appliance.models.hub.reference import HubReference, parse_reference
 
 
@@ -24,6 +28,23 @@ def served_name(argv: tuple[str, ...]) -> str | None:
         return given
     model = flag_value(argv, "--model")
     return default_served_name(model) if model else None
+
+
+def worker_models(document: dict[str, Any]) -> list[str]:
+    """The `--model` of every worker component of a graph document, also of those without a replica."""
+    return [model for argv in worker_launches(document) if (model := flag_value(argv, "--model"))]
+
+
+def worker_launches(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """The argv of every worker component of a graph document that can run on a box."""
+    parsed, _ = read_graph(document)
+    for at, component in enumerate(parsed.spec.components):
+        try:
+            launch, _ = plan_launch(component, parsed.spec.env, f"spec.components[{at}]")
+        except ApplianceError:
+            continue
+        if launch is not None and launch.argv[0] == "worker":
+            yield launch.argv
 
 
 def _reference(model: str) -> HubReference | None:

@@ -65,7 +65,7 @@ def _choose_folder(snapshot: Snapshot, wish: Wish) -> Selection:
             f"{snapshot.repo} has weights and no config.json: it is no model that an engine here runs"
         )
     files = sorted([*settings, *code, *weights], key=lambda one: (one in weights, one.path))
-    return Selection(main="", files=tuple(files), why=f"{len(weights)} weight files with their settings")
+    return Selection(main="", files=tuple(files), why=f"weights ({len(weights)} files) and settings")
 
 
 def _weights(repo: str, top: list[RepoFile], wish: Wish) -> list[RepoFile]:

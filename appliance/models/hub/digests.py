@@ -1,6 +1,7 @@
 """Hashes of model files while they are read or written: SHA-256 of large ones, git's blob hash of small ones."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 from appliance.models.hub.files import RepoFile
@@ -20,13 +21,14 @@ class FileHash:
         """Add the next bytes."""
         self._hash.update(data)
 
-    def add_file(self, path: Path) -> int:
-        """Add all bytes of a file; their number. Raises `OSError`."""
+    def add_file(self, path: Path, on_read: Callable[[int], None]) -> int:
+        """Add all bytes of a file; their number. `on_read` is told of each piece. Raises `OSError`."""
         count = 0
         with path.open("rb") as source:
             while data := source.read(READ_BYTES):
                 self._hash.update(data)
                 count += len(data)
+                on_read(len(data))
         return count
 
     def matches(self) -> bool:
@@ -34,10 +36,10 @@ class FileHash:
         return self._expected is None or self._hash.hexdigest() == self._expected.lower()
 
 
-def is_whole(path: Path, file: RepoFile) -> bool:
+def is_whole(path: Path, file: RepoFile, on_read: Callable[[int], None] = lambda _: None) -> bool:
     """Whether a file on the disk is what the hub listed, byte by byte. Raises `OSError` when it cannot be read."""
     if not path.is_file() or path.stat().st_size != file.size:
         return False
     found = FileHash(file)
-    found.add_file(path)
+    found.add_file(path, on_read)
     return found.matches()

@@ -103,8 +103,7 @@ class _Partial:
         if size > file.size:
             target.truncate(0)
         elif size:
-            self.have = self.hash.add_file(Path(target.name))
-            watch.on_kept(self.have)
+            self.have = self.hash.add_file(Path(target.name), watch.on_kept)
 
     def write(self, data: bytes) -> None:
         self._target.write(data)

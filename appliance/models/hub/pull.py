@@ -80,10 +80,21 @@ class Puller:
             return here
         if self._hub is None:
             raise offline_refusal(reference)
+        self._make_root()
         snapshot = self._hub.snapshot(reference)
         waiting = f"another process is pulling {reference.repo}; waiting for it"
         with self._store.lock(snapshot.repo, self._watch.pause, lambda: self._watch.say(waiting)):
             return self._pull_locked(self._hub, reference, snapshot, wish)
+
+    def resolve(self, reference: HubReference, wish: Wish) -> HubReference:
+        """The reference at a commit: that of what lies here, else the one that the hub names. Fetches no file."""
+        if reference.is_pinned:
+            return reference
+        if here := self._here(reference, wish):
+            return reference.at(here.model.manifest.commit)
+        if self._hub is None:
+            raise offline_refusal(reference)
+        return reference.at(self._hub.snapshot(reference).commit)
 
     def _here(self, reference: HubReference, wish: Wish) -> Pulled | None:
         found = self._store.find_main(reference)
@@ -97,13 +108,14 @@ class Puller:
 
     def _pull_locked(self, hub: Hub, reference: HubReference, snapshot: Snapshot, wish: Wish) -> Pulled:
         selection = self._select(reference, snapshot, wish)
-        missing = [file for file in selection.files if not self._is_here(snapshot, file)]
+        received = _Received(Meter(selection.size, self._watch.clock), self._watch)
+        missing = [file for file in selection.files if not self._is_here(snapshot, file, received)]
         parts = self._store.partial(snapshot.repo, snapshot.commit)
-        self._check_room(parts, missing)
         if missing:
+            self._check_room(parts, missing)
             self._watch.say(f"pulling {reference.at(snapshot.commit)}: {selection.why}, {amount(selection.size)}")
             _write_plan(parts, selection)
-        fetched = self._fetch(hub, snapshot, selection, missing, wish)
+        self._fetch(hub, snapshot, missing, wish, received)
         model = self._store.record(
             snapshot,
             selection,
@@ -112,7 +124,7 @@ class Puller:
             chosen=reference.file is None,
             now=self._watch.now(),
         )
-        return Pulled(model=model, main=selection.main, fetched_bytes=fetched)
+        return Pulled(model=model, main=selection.main, fetched_bytes=received.total)
 
     def _select(self, reference: HubReference, snapshot: Snapshot, wish: Wish) -> Selection:
         """What was chosen for this commit before, by a finished or a killed pull, stays chosen."""
@@ -125,28 +137,37 @@ class Puller:
                 return choose_files(snapshot, main, wish)
         return choose_files(snapshot, reference.file, wish)
 
-    def _is_here(self, snapshot: Snapshot, file: RepoFile) -> bool:
+    def _make_root(self) -> None:
+        try:
+            self._store.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ModelUnavailable(f"cannot create {self._store.root}: {error.strerror}") from None
+
+    def _is_here(self, snapshot: Snapshot, file: RepoFile, received: "_Received") -> bool:
         """By the manifest and the size; a file that no manifest lists (a pull was killed) is read and verified."""
         path = self._store.folder(snapshot.repo, snapshot.commit) / file.path
-        if not path.is_file() or path.stat().st_size != file.size:
+        if _size(path) != file.size or not path.is_file():
             return False
         known = self._store.find(HubReference(repo=snapshot.repo, revision=snapshot.commit))
-        return (known is not None and file.path in known.manifest.files) or is_whole(path, file)
+        if known is not None and file.path in known.manifest.files:
+            received.on_kept(file.size)
+            return True
+        whole = is_whole(path, file, received.on_kept)
+        if not whole:
+            received.on_kept(-file.size)
+        return whole
 
     def _check_room(self, parts: Path, missing: list[RepoFile]) -> None:
         there = sum(_size(parts / f"{file.path}{PART}") for file in missing)
         need = sum(file.size for file in missing) - there
         free = shutil.disk_usage(self._store.root).free
-        if missing and need + SPARE_BYTES > free:
+        if need + SPARE_BYTES > free:
             raise ModelUnavailable(
                 f"cannot fetch {amount(need)} into {self._store.root}: only {amount(free)} are free on its disk"
             )
 
-    def _fetch(self, hub: Hub, snapshot: Snapshot, selection: Selection, missing: list[RepoFile], wish: Wish) -> int:
-        meter = Meter(selection.size, self._watch.clock)
-        meter.skip(selection.size - sum(file.size for file in missing))
+    def _fetch(self, hub: Hub, snapshot: Snapshot, missing: list[RepoFile], wish: Wish, received: "_Received") -> None:
         parts = self._store.partial(snapshot.repo, snapshot.commit)
-        received = _Received(meter, self._watch)
         # Settings first: a model that will be refused for them must not cost its weights.
         for file in sorted(missing, key=lambda one: (not one.path.endswith(".json"), one.path)):
             part = parts / f"{file.path}{PART}"
@@ -154,20 +175,21 @@ class Puller:
             if file.path in SETTINGS and not wish.allow_remote_code and asks_for_code(part):
                 raise code_refusal(snapshot.repo, [file.path])
             self._store.publish(part, snapshot, file.path)
-        return received.total
 
 
 class _Received:
-    """Counts what comes from the hub, and passes it on."""
+    """Counts what is here and what comes from the hub, and passes it on."""
 
     def __init__(self, meter: Meter, watch: PullWatch) -> None:
         self._meter, self._watch = meter, watch
         self.total = 0
 
     def watch(self) -> Watch:
-        return Watch(
-            on_kept=self._meter.skip, on_bytes=self._on_bytes, pause=self._watch.pause, on_trouble=self._watch.say
-        )
+        return Watch(on_kept=self.on_kept, on_bytes=self._on_bytes, pause=self._watch.pause, on_trouble=self._watch.say)
+
+    def on_kept(self, count: int) -> None:
+        self._meter.skip(count)
+        self._watch.on_progress(self._meter)
 
     def _on_bytes(self, count: int) -> None:
         self.total += max(0, count)

@@ -1,5 +1,7 @@
 """The hub over HTTP, through `huggingface_hub`; the only module that knows that library. Blocks: for threads only."""
 
+import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,6 +61,7 @@ class HuggingFaceHub:
 
     def snapshot(self, reference: HubReference) -> Snapshot:
         """One question to the hub; nothing is kept open."""
+        _quieten_library()
         from huggingface_hub import HfApi
 
         api = HfApi(endpoint=self._endpoint, token=self._access.token or False, library_name=LIBRARY)
@@ -72,10 +75,14 @@ class HuggingFaceHub:
     @contextmanager
     def stream(self, snapshot: Snapshot, file: RepoFile, offset: int) -> Iterator[FileStream]:
         """The file's bytes; leaving the block closes the connection."""
+        _quieten_library()
         import httpx2
         from huggingface_hub import hf_hub_url
-        from huggingface_hub.utils._headers import build_hf_headers
-        from huggingface_hub.utils._http import get_session, hf_raise_for_status
+        from huggingface_hub.utils import (  # type: ignore[attr-defined]  # its documented place; it lists no exports
+            build_hf_headers,
+            get_session,
+            hf_raise_for_status,
+        )
 
         url = hf_hub_url(snapshot.repo, file.path, revision=snapshot.commit, endpoint=self._endpoint)
         # identity: of a compressed body neither the length nor a range would mean the file's bytes
@@ -148,6 +155,13 @@ class HuggingFaceHub:
             wait = _retry_after(error.response)
             return HubUnreachable(f"{place} {why} (HTTP {status}) at {repo}", retry_after_s=wait)
         return ModelUnavailable(f"{place} refuses {reference} (HTTP {status})")
+
+
+def _quieten_library() -> None:
+    """Before the library is imported: no reports about us to its makers, and no signed addresses in our log."""
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    for name in ("httpx2", "httpcore2"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def offline_refusal(reference: HubReference) -> ModelUnavailable:

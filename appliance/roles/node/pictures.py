@@ -4,15 +4,12 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from appliance.core.errors import ApplianceError
 from appliance.core.identity import ModelName, WorkerId
 from appliance.core.records import KeyRecord, ModelPhase, ModelRecord, StoredObject, WorkerRecord
 from appliance.core.settings import Settings
 from appliance.graph.arguments import flag_value
 from appliance.graph.documents import document_of
-from appliance.graph.launch import plan_launch
-from appliance.graph.schema import read_graph
-from appliance.roles.model_names import served_name
+from appliance.roles.model_names import served_name, worker_launches
 from appliance.supervision.views import WorkerView
 from appliance.wire.bus_messages import Picture
 
@@ -65,16 +62,7 @@ def _loading(view: WorkerView) -> str:
 
 def _declared(graph: StoredObject) -> list[ModelName]:
     """Names that a graph's worker components serve, also with no replica."""
-    parsed, _ = read_graph(document_of(graph))
-    found = []
-    for at, component in enumerate(parsed.spec.components):
-        try:
-            launch, _ = plan_launch(component, parsed.spec.env, f"spec.components[{at}]")
-        except ApplianceError:
-            continue
-        if launch is not None and launch.argv[0] == "worker" and (name := served_name(launch.argv)):
-            found.append(ModelName(name))
-    return found
+    return [ModelName(name) for argv in worker_launches(document_of(graph)) if (name := served_name(argv))]
 
 
 def _model(name: ModelName, created: int, workers: Sequence[WorkerRecord], reasons: dict[WorkerId, str]) -> ModelRecord:
