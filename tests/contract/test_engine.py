@@ -15,9 +15,12 @@ from appliance.core.ports import Engine, FileSource
 from appliance.core.requests import EngineRequest, ModelCard, Sampling
 from appliance.engines.llamacpp import LlamaCppEngine
 from appliance.engines.mocker import MockerEngine
+from appliance.engines.sglang import SglangEngine
+from appliance.engines.vllm import VllmEngine
 from tests.fakes.scripted_engine import ScriptedEngine
 from tests.helpers.cancel_points import cancel_at_every_await
 from tests.helpers.engines import CollectingSink, answer, demo_facts, make_request, running
+from tests.helpers.foreign_engines import stand_in
 
 SLOTS = 4
 SCRIPT = [[100, 101], [102], [103, 104, 105], [106]]
@@ -37,7 +40,26 @@ def make_scripted() -> Engine:
     return ScriptedEngine(SCRIPT, slots=SLOTS)
 
 
-MAKERS = {"llamacpp": make_llamacpp, "mocker": make_mocker, "scripted": make_scripted}
+def make_vllm() -> Engine:
+    return stand_in(VllmEngine, max_num_seqs=str(SLOTS))
+
+
+def make_old_vllm() -> Engine:
+    return stand_in(VllmEngine, max_num_seqs=str(SLOTS), fake_old="true")
+
+
+def make_sglang() -> Engine:
+    return stand_in(SglangEngine, max_num_seqs=str(SLOTS))
+
+
+MAKERS: dict[str, Callable[[], Engine]] = {
+    "llamacpp": make_llamacpp,
+    "mocker": make_mocker,
+    "scripted": make_scripted,
+    "vllm": make_vllm,
+    "old vllm": make_old_vllm,
+    "sglang": make_sglang,
+}
 
 
 @pytest.fixture(params=MAKERS)
@@ -143,7 +165,9 @@ async def test_a_prompt_that_cannot_fit_is_refused(engine: Engine, prompt: list[
         await answer(engine, make_request(prompt))
 
 
-@pytest.mark.parametrize("make_engine", ["llamacpp", "mocker"], indirect=True)  # the fake has no context to run out of
+@pytest.mark.parametrize(
+    "make_engine", sorted(MAKERS.keys() - {"scripted"}), indirect=True
+)  # the fake has no context to run out of
 async def test_output_stops_at_the_end_of_the_context(engine: Engine) -> None:
     sink = await answer(engine, make_request([7] * 500, max_tokens=1000, ignore_eos=True))
     assert (len(sink.token_ids), sink.finish) == (12, "length")
@@ -238,7 +262,7 @@ async def test_a_slow_consumer_loses_nothing(engine: Engine) -> None:
     assert len(sink.token_ids) == 150
 
 
-@pytest.mark.parametrize("name", ["llamacpp", "mocker"])
+@pytest.mark.parametrize("name", ["llamacpp", "mocker", "vllm", "sglang"])
 async def test_files_of_the_card_can_be_read(name: str) -> None:
     engine = MAKERS[name]()
     async with running(engine) as card:
