@@ -138,6 +138,11 @@ _ARRAYS = {
     Dialect.VLLM: msgspec.msgpack.Decoder(_VllmStored | _RemovedArray | _ClearedArray),
     Dialect.SGLANG: msgspec.msgpack.Decoder(_SglangStored | _RemovedArray | _ClearedArray),
 }
+_ARRAY_FIELDS = {
+    # vLLM has no `cache_salt`: what stands in its place is a field that we do not know.
+    _VllmStored: tuple(name for name in _VllmStored.__struct_fields__ if name != "cache_salt"),
+    _SglangStored: _SglangStored.__struct_fields__,
+}
 _ENCODER = msgspec.msgpack.Encoder()
 _FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError)
 
@@ -184,8 +189,7 @@ def _decode_event(raw: bytes, dialect: Dialect) -> WireEvent | None:
         return None
     match event:
         case _SglangStored() | _VllmStored():
-            names = event.__struct_fields__
-            return BlockStored(**{name: getattr(event, name) for name in names})
+            return BlockStored(**{name: getattr(event, name) for name in _ARRAY_FIELDS[type(event)]})
         case _RemovedArray():
             return BlockRemoved(event.block_hashes, event.medium, event.group_idx)
         case _ClearedArray():
@@ -196,7 +200,8 @@ def _decode_event(raw: bytes, dialect: Dialect) -> WireEvent | None:
 def _as_array(event: WireEvent, dialect: Dialect) -> list[Any]:
     if isinstance(event, AllBlocksCleared):
         return ["AllBlocksCleared"]
-    kind: Any = _RemovedArray
-    if isinstance(event, BlockStored):
-        kind = _SglangStored if dialect is Dialect.SGLANG else _VllmStored
-    return [type(event).__name__, *(getattr(event, name) for name in kind.__struct_fields__)]
+    if isinstance(event, BlockRemoved):
+        names = BlockRemoved.__struct_fields__
+    else:
+        names = _ARRAY_FIELDS[_SglangStored if dialect is Dialect.SGLANG else _VllmStored]
+    return [type(event).__name__, *(getattr(event, name) for name in names)]

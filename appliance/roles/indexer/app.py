@@ -104,8 +104,8 @@ def _add_queries(app: QuartTrio, registry: Registry) -> None:
     @app.post("/query_by_hash")
     async def query_by_hash() -> Response:
         body = await read(QueryByHash)
-        model = registry.find(body.key)
         hashes = [LocalHash(value) for value in body.local_hashes]
+        model = registry.find(body.key)
         return answer_json(answer_query(model.index.find_matches(hashes), model.block_size))
 
     @app.get("/dump")
