@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -9,6 +10,7 @@ import trio.testing
 from appliance.core.identity import Digest, ModelName, WorkerId
 from appliance.core.records import ModelRecord, WorkerRecord
 from appliance.core.requests import FileRef, ModelCard
+from appliance.core.settings import RouterSettings
 from appliance.frontend.catalog import Catalog
 from appliance.frontend.fleet import Fleet
 from appliance.routing.router import Router
@@ -25,15 +27,31 @@ def card(name: ModelName = M, *, vocabulary: int = 10, files: dict[str, Digest] 
 
 
 @dataclass
+class FollowedCaches:
+    """The workers whose caches are followed, with their ranks."""
+
+    ranks: dict[WorkerId, range] = field(default_factory=dict)
+
+    def add(self, worker: WorkerId, ranks: range) -> None:
+        assert worker not in self.ranks
+        self.ranks[worker] = ranks
+
+    def remove(self, worker: WorkerId) -> None:
+        self.ranks.pop(worker, None)
+
+
+@dataclass
 class FrontEnd:
     nursery: trio.Nursery
     transport: FakeTransport = field(default_factory=FakeTransport)
     catalog: Catalog = field(default_factory=Catalog)
-    router: Router = field(default_factory=lambda: Router("random"))
+    router: Router = field(default_factory=lambda: Router(RouterSettings(mode="random")))
+
+    caches: FollowedCaches = field(default_factory=FollowedCaches)
 
     def __post_init__(self) -> None:
         self.transport.files = dict.fromkeys(NOTES.values(), b"x")
-        self.fleet = Fleet(self.transport, self.catalog, self.router, self.nursery)
+        self.fleet = Fleet(self.transport, self.catalog, self.router, self.nursery, self.caches)
 
     def picture(self, **workers: ModelCard) -> None:
         """Take in a picture in which exactly these workers are ready."""
@@ -114,3 +132,19 @@ async def test_replicas_may_differ_in_what_their_devices_hold(
     front_end.picture(v=card(), w=small)
     await trio.sleep(5)
     assert front_end.placeable() == {"v", "w"}
+
+
+async def test_caches_of_workers_that_speak_of_them_are_followed_as_long_as_they_are_linked(
+    patient_clock: trio.testing.MockClock, front_end: FrontEnd
+) -> None:
+    silent, telling = card(), msgspec.structs.replace(card(), kv_events=True, rank=2, ranks=2)
+    front_end.picture(v=silent, w=telling, x=telling, y=telling)
+    await trio.sleep(1)
+    assert front_end.caches.ranks == dict.fromkeys(map(WorkerId, "wxy"), range(2, 4))
+    front_end.transport.linked.discard(WorkerId("w"))
+    front_end.fleet.on_lost(WorkerId("w"), "reset")
+    front_end.fleet.on_draining(WorkerId("x"))
+    assert set(front_end.caches.ranks) == {"y"}
+    front_end.picture(w=telling)
+    await trio.sleep(1)
+    assert set(front_end.caches.ranks) == {"w"}
