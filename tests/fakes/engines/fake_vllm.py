@@ -214,6 +214,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--kv-transfer-config", type=json.loads)
     parser.add_argument("--enable-sleep-mode", action="store_true")
     parser.add_argument("--enable-lora", action="store_true")
+    parser.add_argument("--fake-mark", help="any text, to know the process by")
     parser.add_argument("--fake-version", default="0.33.0")
     parser.add_argument("--fake-old", action="store_true", help="no route for tokens only")
     parser.add_argument("--fake-startup-s", type=float, default=0.0)
