@@ -1,21 +1,31 @@
 """What is and what was, for the admin API: status, ledger, logs, settings."""
 
-from collections.abc import AsyncIterator
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
 from typing import Any
 
 import msgspec
+import trio
 
 from appliance import __version__
 from appliance.core.ports import StateStore
+from appliance.hardware.machine import read_machine
 from appliance.roles.node.board import Board
+from appliance.roles.node.gpu_views import describe_gpus, describe_hardware
 from appliance.roles.node.instance_logs import InstanceLogs
+from appliance.roles.node.process_usage import Usage, read_usage
 from appliance.supervision.supervisor import Supervisor
 from appliance.supervision.views import WorkerView
+from appliance.telemetry.cells import Series, merge_series
+from appliance.telemetry.metrics import TABLE
 from appliance.transport.bus_server import BusServer
 
 Object = dict[str, Any]
+
+TABLE_LABELS = {spec.name: spec.labels for spec in TABLE}
 
 PULL_S = 2.0  # a front end that is busy for longer than this is left out of a status
 
@@ -26,10 +36,15 @@ class NodeDiagnosis:
     def __init__(self, board: Board, store: StateStore, supervisor: Supervisor, bus: BusServer, port: int) -> None:
         self._board, self._store, self._bus, self._port = board, store, bus, port
         self._logs = InstanceLogs(supervisor)
+        self._started = time.monotonic()
+        self._one_look = trio.CapacityLimiter(1)
 
     async def status(self) -> Object:
-        requests = await self._bus.pull_all("frontend", "requests", PULL_S)
+        requests, series = await self._pull_front_ends()
         running = [one for answer in requests.values() for one in answer]
+        views = [*self._board.front_ends(), *self._board.workers()]
+        pids = {os.getpid(), *(view.pid for view in views if view.pid is not None)}
+        usage = await trio.to_thread.run_sync(read_usage, pids, limiter=self._one_look)
         http = self._board.settings.http
         return {
             "version": __version__,
@@ -37,13 +52,31 @@ class NodeDiagnosis:
             "ready": self._board.is_ready(),
             "draining": self._board.draining,
             "started_at": self._board.started_at,
+            "uptime_s": time.monotonic() - self._started,
+            "pid": os.getpid(),
             "models": msgspec.to_builtins(self._board.models()),
-            "frontends": [describe(view) for view in self._board.front_ends()],
-            "workers": [describe(view) for view in self._board.workers()],
+            "frontends": [describe(view) | _used(view, usage) for view in self._board.front_ends()],
+            "workers": [describe(view) | _used(view, usage) for view in self._board.workers()],
+            "totals": totals(series),
+            "gpus": describe_gpus(self._board.gpus),
+            "hardware": describe_hardware(self._board.gpus, read_machine(self._board.state_dir)),
             "active_requests": len(running),
             "requests": running,
             "events": await self.events(None, 10),
         }
+
+    async def _pull_front_ends(self) -> tuple[dict[str, Any], list[Series]]:
+        """Running requests and metrics of all front ends that answer."""
+        answers: dict[str, dict[str, Any]] = {}
+
+        async def pull(what: str) -> None:
+            answers[what] = await self._bus.pull_all("frontend", what, PULL_S)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pull, "requests")
+            nursery.start_soon(pull, "metrics")
+        pulled = [msgspec.convert(answer, list[Series]) for answer in answers["metrics"].values()]
+        return answers["requests"], merge_series(pulled)
 
     async def events(self, subject: str | None, limit: int) -> list[Object]:
         found = await self._store.read(lambda reader: reader.events(subject, limit))
@@ -60,6 +93,27 @@ class NodeDiagnosis:
     async def logs(self, name: str, lines: int, follow: bool) -> AsyncIterator[AsyncIterator[str]]:
         async with aclosing(self._logs.lines(name, lines, follow)) as text:
             yield text
+
+
+def totals(series: list[Series]) -> dict[str, float]:
+    """Counts over all models since the front ends started; who takes them twice has rates."""
+    status = TABLE_LABELS["dynamo_frontend_requests_total"].index("status")
+    found = {"requests": 0.0, "failed": 0.0, "output_tokens": 0.0, "queued": 0.0}
+    for one in series:
+        match one.name:
+            case "dynamo_frontend_requests_total":
+                found["requests"] += one.values[0]
+                found["failed"] += one.values[0] if one.labels[status] == "error" else 0
+            case "dynamo_frontend_output_tokens_total":
+                found["output_tokens"] += one.values[0]
+            case "dynamo_frontend_queued_requests":
+                found["queued"] += one.values[0]
+    return found
+
+
+def _used(view: WorkerView, usage: Mapping[int, Usage]) -> Object:
+    used = usage.get(view.pid) if view.pid is not None else None
+    return {"memory_bytes": used and used.memory_bytes, "cpu_s": used and used.cpu_s}
 
 
 def describe(view: WorkerView) -> Object:

@@ -23,6 +23,7 @@ from appliance.roles.node.board import Board
 from appliance.roles.node.children import Launcher
 from appliance.roles.node.desired import DesiredState
 from appliance.roles.node.first_graph import write_first_graph
+from appliance.roles.node.hardware import NodeHardware
 from appliance.roles.node.keys import KIND as KEY_KIND
 from appliance.roles.node.keys import KeyStore, read_key_file
 from appliance.roles.node.ledger import Ledger
@@ -91,6 +92,13 @@ class _Running:
         self._reports = ChildReports()
         self._bus = BusServer(options.paths.bus_socket, self._reports)
         self._ledger = Ledger(store)
+        self._hardware = NodeHardware(
+            options.settings.hardware,
+            self._ledger.note,
+            self._launcher.weights_bytes,
+            visible=environment().get("CUDA_VISIBLE_DEVICES"),
+        )
+        self._launcher.place_on(self._hardware.placing)
         self._file_keys = file_keys
         self._stop = trio.Event()
         self._notices = ServiceNotices(environment())
@@ -100,22 +108,26 @@ class _Running:
         async with GuardClient(own_command("guard"), self._launcher.guard_environment()) as guard:
             self._supervisor = Supervisor(self._surroundings(guard), logs_dir=self._options.paths.logs)
             desired = DesiredState(self._store, self._supervisor, self._least_front_ends(), self._sockets.keep)
-            self._board = Board(self._settings, desired, self._supervisor)
+            self._board = Board(
+                self._settings, desired, self._supervisor, self._hardware.ledger, self._options.paths.state_dir
+            )
             self._reports.attach(self._supervisor, self._board)
-            async with trio.open_nursery() as services:
-                services.start_soon(self._notices.run_watchdog)
-                services.start_soon(self._ledger.run)
-                await services.start(self._bus.run)
-                await services.start(self._supervisor.run)
-                services.start_soon(push_pictures, self._bus, self._board, self._supervisor)
-                services.start_soon(
-                    watch_liveness, self._bus, self._supervisor, lambda: self._board.settings.supervision
-                )
-                await services.start(self._follow_keys)
-                await services.start(desired.run)
-                with keep_own_lines(self._supervisor.own_log(), self._settings.log):
-                    await self._serve()
-                services.cancel_scope.cancel()
+            with keep_own_lines(self._supervisor.own_log(), self._settings.log):
+                await self._run_services(desired)
+
+    async def _run_services(self, desired: DesiredState) -> None:
+        async with trio.open_nursery() as services:
+            services.start_soon(self._notices.run_watchdog)
+            services.start_soon(self._ledger.run)
+            await services.start(self._bus.run)
+            await services.start(self._supervisor.run)
+            services.start_soon(self._hardware.run, self._supervisor)
+            services.start_soon(push_pictures, self._bus, self._board, self._supervisor)
+            services.start_soon(watch_liveness, self._bus, self._supervisor, lambda: self._board.settings.supervision)
+            await services.start(self._follow_keys)
+            await services.start(desired.run)
+            await self._serve()
+            services.cancel_scope.cancel()
 
     async def _serve(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -227,6 +239,8 @@ class _Running:
             settings=self._settings.supervision,
             drain=self._settings.drain,
             start_deadline_s=self._launcher.start_deadline_s,
+            may_surge=self._hardware.placing.has_room,
+            gpus=self._hardware.placing,
             guard=guard,
         )
 
