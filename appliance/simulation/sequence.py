@@ -56,6 +56,11 @@ class RunningSequence:
         self.block_ids: list[SequenceHash] = sequence_hashes(self.local_hashes)
 
     @property
+    def computed_tokens(self) -> int:
+        """Tokens whose keys and values are in the cache: while it decodes, all but the last one."""
+        return self.computed if self.is_prefilling else self.length - 1
+
+    @property
     def output_tokens(self) -> int:
         """Tokens given out so far."""
         return self.length - self.prompt_tokens
@@ -67,15 +72,17 @@ class RunningSequence:
 
     def hash_blocks(self, count: int, block_size: int) -> None:
         """Name the first `count` blocks, all of whose tokens must be known."""
-        while len(self.block_ids) < count:
-            at = len(self.block_ids) * block_size
-            tokens = self._tokens(at, at + block_size)
-            self.local_hashes += local_hashes(tokens, block_size, lora_name=self.request.lora)
-            if self.block_ids:
-                # Chaining from the last sequence hash is the same as from the first local one.
-                self.block_ids += sequence_hashes([LocalHash(self.block_ids[-1]), self.local_hashes[-1]])[1:]
-            else:
-                self.block_ids += sequence_hashes(self.local_hashes)
+        done = len(self.block_ids)
+        if done >= count:
+            return
+        tokens = self._tokens(done * block_size, count * block_size)
+        new = local_hashes(tokens, block_size, lora_name=self.request.lora)
+        self.local_hashes += new
+        if done:
+            # Chaining on from the last sequence hash is the same as chaining from the first local one.
+            self.block_ids += sequence_hashes([LocalHash(self.block_ids[-1]), *new])[1:]
+        else:
+            self.block_ids += sequence_hashes(new)
 
     def _tokens(self, start: int, stop: int) -> list[int]:
         prompt = self.prompt_tokens

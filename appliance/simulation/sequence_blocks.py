@@ -17,6 +17,7 @@ class SequenceBlocks:
         self.reuses = settings.enable_prefix_caching
         self.log = EventLog()
         self.pool = BlockPool(settings.num_gpu_blocks, make_eviction(settings.eviction), self.log)
+        self._unsettled: set[RunningSequence] = set()
 
     def drain_events(self) -> list[KvEvent]:
         """What changed in the cache since the last call."""
@@ -53,15 +54,29 @@ class SequenceBlocks:
 
     def add_block(self, sequence: RunningSequence) -> bool:
         """The next token starts a block, and all tokens before it are computed; False when there is none."""
-        self._fill(sequence, sequence.room // self.block_size)
+        if self.log.wanted:
+            self._fill(sequence, sequence.room // self.block_size)
+        else:
+            self._unsettled.add(sequence)
         if not self.pool.take():
             return False
         sequence.private += 1
         sequence.room += self.block_size
         return True
 
+    def settle(self) -> None:
+        """Name all blocks that were completed by output, so that others can find them.
+
+        Nobody looks for them between two admissions: naming many at once is much cheaper than one by one.
+        """
+        for sequence in self._unsettled:
+            self._fill(sequence, sequence.computed_tokens // self.block_size)
+        self._unsettled.clear()
+
     def release(self, sequence: RunningSequence) -> None:
         """Take all blocks from a sequence; the full ones stay in the cache until their room is needed."""
+        self._fill(sequence, sequence.computed_tokens // self.block_size)
+        self._unsettled.discard(sequence)
         self.pool.give_back(sequence.private)
         self.pool.release(sequence.blocks)
         sequence.blocks = []

@@ -72,6 +72,7 @@ class SglangScheduler(Scheduler):
 
     def _admit(self, limit: int, now_ms: float, done: PassResult) -> list[RunningSequence]:
         admitted: list[RunningSequence] = []
+        self.blocks.settle()
         room = self._estimated_room()
         for sequence in self._in_order():
             if self._places_left < 1:

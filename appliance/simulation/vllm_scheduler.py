@@ -82,6 +82,7 @@ class VllmScheduler(Scheduler):
 
     def _admit(self, plan: _Plan, now_ms: float) -> None:
         """Let waiting sequences in until one does not fit. One that needed a preemption is the last of the pass."""
+        self.blocks.settle()
         while self._waiting and self._places_left > 0:
             sequence = self._waiting[0]
             cached = min(self.blocks.cached_tokens(sequence), sequence.length)

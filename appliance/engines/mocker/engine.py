@@ -141,7 +141,7 @@ class MockerEngine(CardFiles):
         else:
             assert self._vocabulary is not None  # `start` has set it before any stream is let in
             seed = self._unseeded.getrandbits(64) if request.sampling.seed is None else request.sampling.seed
-            source = RandomTokens(self._vocabulary.words, seed, len(request.token_ids))
+            source = RandomTokens(self._vocabulary.row, seed, len(request.token_ids))
         if self._given.reasoning is not None:
             return ThinkingTokens(source, self._given.reasoning, budget)
         return source

@@ -111,7 +111,13 @@ class StepLoop:
         streams = self._streams
         for sequence in done.emitted:
             stream = streams.get(sequence)  # None: it was given up during the pass
-            if stream is not None and stream.step():
+            if stream is None:
+                continue
+            index = stream.emitted
+            if index < stream.look_at:  # nearly all tokens; calling `step` for them costs a tenth of everything
+                stream.emitted = index + 1
+                stream.emit([stream.drawn[index]])
+            elif stream.step():
                 self._attend(sequence, stream)
 
     def _attend(self, sequence: RunningSequence, stream: MockedStream) -> None:

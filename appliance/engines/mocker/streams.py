@@ -23,6 +23,7 @@ class MockedStream:
         """`budget`: most tokens to emit, by the request's limit and the room that is left."""
         self.request = request
         self.sink = sink
+        self.emit = sink.emit
         self.emitted = 0
         self.cached_tokens = 0
         """Prompt tokens that the modelled engine reused."""
@@ -33,10 +34,11 @@ class MockedStream:
         self._tokens = tokens
         self._budget = budget
         self._fail_after = fail_after
-        self._drawn: list[int] = []
+        self.drawn: list[int] = []
+        """The output, and some tokens beyond what was emitted."""
         self._is_plain = not request.stop.stop_token_ids and request.logprobs is None
-        self._look_at = 0
-        """Up to here there is nothing to decide."""
+        self.look_at = 0
+        """Tokens before this one are there and go out with nothing to decide."""
 
     def simulated(self) -> SimulatedRequest:
         """The request as the modelled engine sees it."""
@@ -52,31 +54,26 @@ class MockedStream:
 
     def output(self, start: int, stop: int) -> list[int]:
         """Tokens that were emitted."""
-        return self._drawn[start:stop]
+        return self.drawn[start:stop]
 
     def step(self) -> bool:
-        """Emit the next token, and the finish with it or in its place; True when it is time for a closer look."""
-        index = self.emitted
-        if index < self._look_at:
-            self.emitted = index + 1
-            self.sink.emit([self._drawn[index]])
-            return False
-        return self._decide(index)
+        """Emit the next token, and the finish with it or in its place; True when it is time for a closer look.
 
-    def _decide(self, index: int) -> bool:
-        """As `step`, for a token with which something may happen."""
+        The step loop does it by itself for tokens before `look_at`.
+        """
+        index = self.emitted
         if index == self._fail_after:
             self.failure = EngineFailed("the mocker was told to fail here")
             return True
-        if index == len(self._drawn):
-            self._drawn += self._tokens.draw(index)
-        token = self._drawn[index]
+        if index == len(self.drawn):
+            self.drawn += self._tokens.draw(index)
+        token = self.drawn[index]
         stop = self.request.stop
         if token in stop.stop_token_ids:
             if index >= stop.min_tokens:
                 self._end([], "stop")
                 return True
-            token = self._drawn[index] = self._other_than(stop.stop_token_ids, index)
+            token = self.drawn[index] = self._other_than(stop.stop_token_ids, index)
         self.emitted = index + 1
         if self.emitted >= self._budget:
             self._end([token], "length" if self._goes_on() else "stop")
@@ -93,12 +90,12 @@ class MockedStream:
         if not self._is_plain:
             return
         emitted = self.emitted
-        ends = [len(self._drawn), self._budget - 1, emitted + ROOM_EVERY - emitted % ROOM_EVERY - 1]
+        ends = [len(self.drawn), self._budget - 1, emitted + ROOM_EVERY - emitted % ROOM_EVERY - 1]
         if self._tokens.ends is not None:
             ends.append(max(self._tokens.ends, self.request.stop.min_tokens) - 1)
         if self._fail_after is not None:
             ends.append(self._fail_after)
-        self._look_at = min(ends)
+        self.look_at = min(ends)
 
     def _goes_on(self) -> bool:
         """Whether a text would have more after what was emitted."""

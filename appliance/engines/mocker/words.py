@@ -2,7 +2,6 @@
 
 import random
 import re
-from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -14,6 +13,10 @@ from appliance.core.model_facts import ModelFacts
 WORD = re.compile(r"[Ġ▁][a-z]{2,}")  # both usual ways of writing a blank in front of a word
 FEWEST_WORDS = 16
 PORTION = 64  # tokens drawn at once
+ROW_WORDS = 16384
+# Odd 64-bit factors whose bits are well mixed: portions of one stream, and streams of near seeds, start far apart.
+MIX_SEED = 0x9E3779B97F4A7C15
+MIX_PORTION = 0xBF58476D1CE4E5B9
 
 
 class Reasoning(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -48,22 +51,25 @@ class ScriptedTokens:
 
 
 class RandomTokens:
-    """Words drawn evenly. Which one stands at a place depends on the seed and on the place in the whole sequence.
+    """Words by chance, cut from a long row of them.
 
-    So a stream that is started again, with its output so far as part of the prompt, goes on as it would have.
+    Which one stands at a place depends on the seed and on the place in the whole sequence only, so that a stream which
+    is started again, with its output so far as part of the prompt, goes on as it would have.
     """
 
     ends: int | None = None
 
-    def __init__(self, words: Sequence[int], seed: int, prompt_tokens: int) -> None:
-        self._words = words
-        self._seed = (seed % 2**64) << 32
+    def __init__(self, row: list[int], seed: int, prompt_tokens: int) -> None:
+        self._row = row
+        self._seed = seed
         self._prompt_tokens = prompt_tokens
 
     def draw(self, index: int) -> list[int]:
         """See `TokenSource.draw`."""
         portion, skipped = divmod(self._prompt_tokens + index, PORTION)
-        return random.Random(self._seed + portion).choices(self._words, k=PORTION)[skipped:]
+        mixed = (self._seed * MIX_SEED + portion * MIX_PORTION) % 2**64
+        start = ((mixed ^ mixed >> 29) * MIX_SEED >> 17) % (len(self._row) - PORTION)
+        return self._row[start + skipped : start + PORTION]
 
 
 class ThinkingTokens:
@@ -93,6 +99,8 @@ class Vocabulary:
     def __init__(self, facts: ModelFacts) -> None:
         self._tokenizer = facts.files.get("tokenizer.json")
         self.words = _words(facts, self._tokenizer)
+        self.row = random.Random(0).choices(self.words, k=ROW_WORDS)
+        """Words in a random order that is the same in every worker of a model."""
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of an answer text. Raises `UsageError` without a tokenizer, or when nothing is left of the text."""
