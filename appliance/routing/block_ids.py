@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from struct import Struct
 
 from appliance.routing.block_table import BlockTable
-from appliance.routing.index_events import BlockId
 from appliance.routing.runs import BLOCK_BYTES, Run, words
 
 Place = tuple[Run, int]
@@ -66,11 +65,11 @@ class BlockIds:
             return None
         return place
 
-    def name(self, holder: int, run: Run, at: int) -> BlockId:
-        """What a holder calls a block; what the index calls it if the holder does not have it."""
-        block_id = _id_at(run, at)
+    def names(self, holder: int, run: Run, count: int) -> list[int]:
+        """What a holder calls the first blocks of a run; what the index calls those that the holder does not have."""
+        ids = words(run.ids[: count * BLOCK_BYTES]).tolist()
         aliases = self._aliases.get(holder)
-        return BlockId(block_id if aliases is None else aliases.from_index.get(block_id, block_id))
+        return ids if aliases is None else [aliases.from_index.get(block_id, block_id) for block_id in ids]
 
     def claim(self, holder: int, run: Run, at: int, ids: bytes) -> dict[Place, bool]:
         """A holder calls the blocks from a position on by these ids. Gives back blocks that it had called so before.

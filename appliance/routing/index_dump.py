@@ -29,13 +29,10 @@ def _dump_holder(index: PrefixIndex, runs: list[Run], number: int) -> Iterator[K
         ids = names[run.number]
         before = None if run.parent is None else names[run.parent.number][-1]
         tiers = [run.cover(tier).held(number, run.whole) for tier in Tier]
-        start = 0
-        for held, group in groupby(range(len(ids)), partial(_tiers_at, tiers)):
-            end = start + len(list(group))
-            hashes = words(run.locals)[start:end].tolist()
+        hashes = words(run.locals).tolist()
+        for start, end, held in _stretches(tiers, len(ids)):
             for tier in held or [Tier.DEVICE]:
-                yield StoredBlocks(ids[start:end], hashes, ids[start - 1] if start else before, tier)
-            start = end
+                yield StoredBlocks(ids[start:end], hashes[start:end], ids[start - 1] if start else before, tier)
     if gaps:
         yield RemovedBlocks(gaps)
 
@@ -44,10 +41,10 @@ def _names(
     index: PrefixIndex, runs: list[Run], needed: dict[int, int], number: int
 ) -> tuple[dict[int, list[int]], list[int]]:
     """What to call the needed blocks, by run number; and the names of those that the holder does not have."""
-    names: dict[int, list[int]] = {
-        run.number: [index.id_of(number, run, at) for at in range(needed[run.number])] for run in runs
-    }
+    names = {run.number: index.ids_of(number, run, needed[run.number]) for run in runs}
     held = {run.number: run.held(number) for run in runs}
+    if all(held[run] == (1 << len(ids)) - 1 for run, ids in names.items()):
+        return names, []
     used = {name for run, ids in names.items() for at, name in enumerate(ids) if held[run] >> at & 1}
     spare = (value for value in count() if value not in used)
     gaps = []
@@ -71,6 +68,18 @@ def _needed(runs: list[Run], number: int) -> dict[int, int]:
             if run.parent is not None:
                 needed[run.parent.number] = run.parent.count
     return needed
+
+
+def _stretches(tiers: list[int], count: int) -> Iterator[tuple[int, int, list[Tier]]]:
+    """Positions of the first blocks of a run in stretches that are in the same tiers, from and to, and those tiers."""
+    if all(blocks in (0, (1 << count) - 1) for blocks in tiers):
+        yield 0, count, _tiers_at(tiers, 0)
+        return
+    start = 0
+    for held, group in groupby(range(count), partial(_tiers_at, tiers)):
+        end = start + len(list(group))
+        yield start, end, held
+        start = end
 
 
 def _tiers_at(tiers: list[int], at: int) -> list[Tier]:

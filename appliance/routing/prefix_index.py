@@ -12,7 +12,7 @@ from appliance.core.identity import WorkerId
 from appliance.core.kv_events import ClearedBlocks, KvEvent, RemovedBlocks, StoredBlocks, Tier
 from appliance.routing.block_hash import LocalHash
 from appliance.routing.block_ids import BlockIds
-from appliance.routing.index_events import BlockId, Holder, Outcome
+from appliance.routing.index_events import Holder, Outcome
 from appliance.routing.overlap import Overlaps, score
 from appliance.routing.runs import BLOCK_BYTES, MAX_BLOCKS, Run, common_blocks
 
@@ -139,9 +139,9 @@ class PrefixIndex:
         """The number of each holder in the sets of the runs. To read only."""
         return self._numbers
 
-    def id_of(self, number: int, run: Run, at: int) -> BlockId:
-        """What a holder calls a block, or would if it had it."""
-        return self._ids.name(number, run, at)
+    def ids_of(self, number: int, run: Run, count: int) -> list[int]:
+        """What a holder calls the first blocks of a run, or would if it had them."""
+        return self._ids.names(number, run, count)
 
     def _number(self, holder: Holder) -> int:
         number = self._numbers.get(holder)
