@@ -45,8 +45,6 @@ class Account:
     first_token: float | None = None
     gaps: Sequence[float] = ()
     """Seconds between the tokens of its streams."""
-    pin: int | None = None
-    """Instance number of the worker that the client chose."""
     workers: list[str] = field(default_factory=list)
     """Workers that it ran on, in order."""
     error: ApplianceError | None = None

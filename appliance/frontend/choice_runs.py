@@ -10,6 +10,7 @@ import msgspec
 import trio
 
 from appliance.core.errors import ApplianceError, WorkerTimeout
+from appliance.core.generation import NO_HINTS, NO_PINS, Pins, RoutingHints
 from appliance.core.identity import WorkerId
 from appliance.core.ports import WorkerTransport
 from appliance.core.requests import EngineRequest, EngineUsage, TokenChunk
@@ -17,13 +18,13 @@ from appliance.core.settings import RequestSettings
 from appliance.frontend.accounts import Account, Accounts
 from appliance.frontend.streams.answer import Answer
 from appliance.frontend.streams.choice import ChoiceStream
-from appliance.routing.router import Placement, Router
+from appliance.routing.router import Placement, Router, RoutingRequest
 
 
 class ChoiceRun:
     """One choice: its place on a worker, its stream there, and how often it has moved."""
 
-    __slots__ = ("_placement", "_stream", "choice", "moves", "request", "worker")
+    __slots__ = ("_before", "_placement", "_stream", "choice", "moves", "request", "worker")
 
     def __init__(self, choice: ChoiceStream, request: EngineRequest) -> None:
         self.choice = choice
@@ -31,7 +32,9 @@ class ChoiceRun:
         self.moves = 0
         self.worker: WorkerId | None = None
         """Where it runs, or ran last."""
-        self._placement: AbstractContextManager[Placement] | None = None
+        self._before = 0
+        """Tokens that it had when it was placed."""
+        self._placement: Placement | None = None
         self._stream: AbstractContextManager[None] | None = None
         choice.on_over = self.leave
 
@@ -44,11 +47,12 @@ class ChoiceRun:
     def _can_resume(self) -> bool:
         return self.request.guided is None and bool(self.request.token_ids)
 
-    def enter(self, placement: AbstractContextManager[Placement], transport: WorkerTransport) -> WorkerId:
+    def enter(self, placement: Placement, transport: WorkerTransport) -> WorkerId:
         """Take the place and open the stream. Raises `WorkerLost` without a link; the place is then free again."""
-        self.worker = None
-        worker = self.worker = placement.__enter__().worker
         self._placement = placement
+        worker = self.worker = placement.worker
+        self._before = len(self.choice.token_ids)
+        self.choice.on_tokens = self._count_tokens
         try:
             stream = transport.open(worker, self.request_now(), self.choice)
             stream.__enter__()
@@ -66,6 +70,17 @@ class ChoiceRun:
         placement, self._placement = self._placement, None
         if placement is not None:
             placement.__exit__(None, None, None)
+
+    def _count_tokens(self) -> None:
+        """Tell the router of the first token, and of the others if it wants to know."""
+        placement = self._placement
+        if placement is None:
+            return
+        placement.prefill_complete()
+        if placement.tracks_output:
+            placement.output(len(self.choice.token_ids) - self._before)
+        else:
+            self.choice.on_tokens = None
 
     def request_now(self) -> EngineRequest:
         """What to ask the next worker for: the prompt, behind it the tokens so far, and as many less to come."""
@@ -108,8 +123,13 @@ class AnswerRun:
         transport: WorkerTransport,
         accounts: Accounts,
         settings: RequestSettings,
+        pins: Pins = NO_PINS,
+        hints: RoutingHints = NO_HINTS,
     ) -> None:
         self._answer, self._account = answer, account
+        self._pins = pins
+        # What is run counts as load, also for a request that wanted only the choice.
+        self._hints = msgspec.structs.replace(hints, query_only=False) if hints.query_only else hints
         self._router, self._transport, self._accounts, self._settings = router, transport, accounts, settings
         self._runs = [ChoiceRun(choice, request) for choice, request in zip(answer.choices, requests, strict=True)]
         self._lost: set[WorkerId] = set()
@@ -144,9 +164,9 @@ class AnswerRun:
         A pin holds for the first attempt: when that worker is lost, any other will do.
         """
         while True:
-            pin = None if self._lost else self._account.pin
-            placement = self._router.place(run.request.model, avoid=self._lost, pin=pin)
+            run.worker = None
             try:
+                placement = await self._router.place(self._routing_request(run))
                 self._account.workers.append(run.enter(placement, self._transport))
             except ApplianceError as error:
                 if run.worker is None or not error.retryable or not self._may_move(run):
@@ -154,6 +174,18 @@ class AnswerRun:
                 await self._prepare_move(run)
             else:
                 return
+
+    def _routing_request(self, run: ChoiceRun) -> RoutingRequest:
+        request, done = run.request, run.choice.token_ids
+        return RoutingRequest(
+            id=request.id,
+            model=request.model,
+            token_ids=[*request.token_ids, *done] if done else request.token_ids,
+            lora=request.lora,
+            pins=NO_PINS if self._lost else self._pins,
+            avoid=self._lost,
+            hints=self._hints,
+        )
 
     async def _follow(self) -> None:
         """Wait for the answer as long as tokens keep coming; a choice without any for too long has failed."""

@@ -8,12 +8,12 @@ from typing import Protocol
 import trio
 
 from appliance.core.errors import ApplianceError, Conflict, WorkerLost
-from appliance.core.identity import Digest, ModelName, WorkerId
+from appliance.core.identity import Digest, ModelName, RequestId, WorkerId
 from appliance.core.ports import WorkerTransport
 from appliance.core.records import WorkerRecord
 from appliance.core.requests import ModelCard
 from appliance.frontend.catalog import Catalog
-from appliance.routing.router import Router
+from appliance.routing.router import Router, RoutingRequest
 
 log = logging.getLogger(__name__)
 
@@ -145,5 +145,5 @@ class Fleet:
 
     async def _tokenize(self, model: ModelName, text: str) -> list[int]:
         """Token ids of a text by any ready worker of the model. Raises `ModelNotReady`, `WorkerLost`."""
-        with self._router.place(model) as placement:
+        with await self._router.place(RoutingRequest(id=RequestId(""), model=model)) as placement:
             return await self._transport.tokenize(placement.worker, text, special=True)

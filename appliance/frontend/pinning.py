@@ -1,13 +1,20 @@
-"""Workers that a request asks for in its headers, as routers in front of us do."""
+"""What a request asks of the router in its headers: workers, as routers in front of us do, and its session."""
 
 import msgspec
 
 from appliance.core.errors import InvalidRequest
-from appliance.core.generation import Pins
+from appliance.core.generation import Pins, RoutingHints
 from appliance.web.request import HttpRequest
 
-HEADERS = {"worker": b"x-worker-instance-id", "prefill": b"x-prefill-instance-id", "dp_rank": b"x-dp-rank"}
-LARGEST = {"worker": 2**64 - 1, "prefill": 2**64 - 1, "dp_rank": 2**32 - 1}
+HEADERS = {
+    "worker": b"x-worker-instance-id",
+    "prefill": b"x-prefill-instance-id",
+    "dp_rank": b"x-dp-rank",
+    "prefill_dp_rank": b"x-prefill-dp-rank",
+}
+LARGEST = {"worker": 2**64 - 1, "prefill": 2**64 - 1, "dp_rank": 2**32 - 1, "prefill_dp_rank": 2**32 - 1}
+SESSION = b"x-dynamo-session-id"
+LONGEST_SESSION = 512
 
 
 def read_pins(request: HttpRequest, body: Pins) -> Pins:
@@ -16,6 +23,20 @@ def read_pins(request: HttpRequest, body: Pins) -> Pins:
     if not given:
         return body
     return msgspec.structs.replace(body, **{member: _number(member, value) for member, value in given.items()})
+
+
+def read_hints(request: HttpRequest, body: RoutingHints, session_ttl_s: float) -> RoutingHints:
+    """The hints of the body, with the session of the header when it names none and such sessions are on.
+
+    Raises `InvalidRequest` for a session id that is too long.
+    """
+    session = request.headers.get(SESSION)
+    if not session or not session_ttl_s or body.session_id:
+        return body
+    if len(session) > LONGEST_SESSION:
+        name = SESSION.decode()
+        raise InvalidRequest(f"{name} must have at most {LONGEST_SESSION} characters", param=name)
+    return msgspec.structs.replace(body, session_id=session.decode("latin-1"), session_ttl_s=session_ttl_s)
 
 
 def _number(member: str, value: bytes) -> int:

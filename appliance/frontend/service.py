@@ -8,7 +8,7 @@ from functools import partial
 import msgspec
 
 from appliance.core.errors import ApplianceError, InvalidRequest
-from appliance.core.generation import EmbeddingRequest, GenerationRequest, Pins, PublicEndpoint
+from appliance.core.generation import EmbeddingRequest, GenerationRequest, Pins, PublicEndpoint, RoutingHints
 from appliance.core.identity import ModelName, RequestId
 from appliance.core.ports import WorkerTransport
 from appliance.core.requests import EngineRequest, StopConditions
@@ -16,7 +16,7 @@ from appliance.core.settings import RequestSettings
 from appliance.frontend.accounts import Account, Accounts
 from appliance.frontend.catalog import Catalog, ServedModel
 from appliance.frontend.choice_runs import AnswerRun
-from appliance.frontend.pinning import read_pins
+from appliance.frontend.pinning import read_hints, read_pins
 from appliance.frontend.protocols.anthropic.count_tokens import count_document, estimate_tokens
 from appliance.frontend.protocols.anthropic.decode import decode_count, decode_messages
 from appliance.frontend.protocols.anthropic.formats import MessagesFormat
@@ -32,7 +32,7 @@ from appliance.frontend.streams.seams import AnswerFormat, TextTools
 from appliance.preprocess.answer_parsing import AnswerParsing
 from appliance.preprocess.detokenise import Detokeniser, DropTokens, NoTokens
 from appliance.preprocess.stops import StopMatcher
-from appliance.routing.router import Router
+from appliance.routing.router import Router, RoutingRequest
 from appliance.web.exchange import Exchange
 
 Decode = Callable[[bytes, RequestId], GenerationRequest]
@@ -94,7 +94,7 @@ class GenerationService:
                 raise InvalidRequest(f"the model {request.model!r} gives no embeddings", param="model")
             engine_requests = await self._embedding_requests(served, request)
             account.prompt_tokens = sum(len(one.token_ids) for one in engine_requests)
-            vectors = [await self._embed(one, account) for one in engine_requests]
+            vectors = [await self._embed(one, account, pins) for one in engine_requests]
             self._accounts.first_token(account)
             body = embedding_document(request.model, vectors, account.prompt_tokens, base64_vectors=request.base64)
             exchange.respond(200, body)
@@ -122,7 +122,9 @@ class GenerationService:
                 received_at=account.started,
             )
             try:
-                await self._runs(answer, served.prompts.engine_requests(prepared, request), account).run()
+                hints = read_hints(exchange.request, request.hints, self._router.settings.session_affinity_ttl_s)
+                engine_requests = served.prompts.engine_requests(prepared, request)
+                await self._runs(answer, engine_requests, account, pins, hints).run()
             except ApplianceError as error:
                 if not answer.fail(error, final=True):
                     raise
@@ -142,12 +144,13 @@ class GenerationService:
         for number in (pins.worker, pins.prefill):
             if number is not None:
                 self._router.check_instance(name, number)
-        account.pin = pins.worker
         served = self._catalog.served(name)
         assert served is not None, "a worker joins the router after its card was learnt"
         return served
 
-    def _runs(self, answer: Answer, requests: list[EngineRequest], account: Account) -> AnswerRun:
+    def _runs(
+        self, answer: Answer, requests: list[EngineRequest], account: Account, pins: Pins, hints: RoutingHints
+    ) -> AnswerRun:
         return AnswerRun(
             answer,
             requests,
@@ -156,6 +159,8 @@ class GenerationService:
             transport=self._transport,
             accounts=self._accounts,
             settings=self._settings(),
+            pins=pins,
+            hints=hints,
         )
 
     def _settle(self, account: Account, answer: Answer) -> None:
@@ -180,11 +185,14 @@ class GenerationService:
             for text in request.inputs
         ]
 
-    async def _embed(self, request: EngineRequest, account: Account) -> list[float]:
+    async def _embed(self, request: EngineRequest, account: Account, pins: Pins) -> list[float]:
         settings = self._settings()
         for attempt in range(settings.migration_limit + 1):
+            wish = RoutingRequest(id=request.id, model=request.model, token_ids=request.token_ids)
+            if not attempt:
+                wish.pins = pins
             try:
-                with self._router.place(request.model, pin=None if attempt else account.pin) as placement:
+                with await self._router.place(wish) as placement:
                     account.workers.append(placement.worker)
                     return await self._transport.embed(placement.worker, request)
             except ApplianceError as error:

@@ -12,9 +12,11 @@ import trio
 
 from appliance.core.errors import UsageError
 from appliance.core.identity import WorkerId
+from appliance.core.kv_events import KvEvent
 from appliance.core.paths import control_socket_beside
 from appliance.core.records import KeyRecord
 from appliance.core.settings import HttpSettings, Settings
+from appliance.events.index_feed import IndexFeed
 from appliance.frontend.accounts import Accounts
 from appliance.frontend.catalog import Catalog
 from appliance.frontend.fleet import Fleet
@@ -70,7 +72,7 @@ class _Frontend:
         self._metrics = Metrics(TABLE)
         self._accounts = Accounts(self._metrics)
         self._catalog = Catalog()
-        self._router = Router(options.settings.router.mode, self._catalog.check_hope)
+        self._router = Router(options.settings.router, self._catalog.check_hope, router_id=self._id)
 
     async def run(self) -> None:
         sockets = adopt(self._fds)
@@ -89,8 +91,9 @@ class _Frontend:
         first = await anext(aiter(bus))
         if not isinstance(first, Picture):
             return
-        links = Links(nursery, on_lost=self._on_lost, on_draining=self._on_draining)
-        self._fleet = Fleet(links, self._catalog, self._router, nursery)
+        links = Links(nursery, on_lost=self._on_lost, on_draining=self._on_draining, on_kv_events=self._on_kv_events)
+        self._caches = IndexFeed(nursery, links, self._router, self._count_warning)
+        self._fleet = Fleet(links, self._catalog, self._router, nursery, self._caches)
         self._apply(first)
         service = GenerationService(self._catalog, self._router, links, self._accounts, lambda: self._settings.requests)
         tokens = TokenService(self._catalog, self._router, lambda: self._settings.requests)
@@ -123,6 +126,7 @@ class _Frontend:
 
     def _apply(self, picture: Picture) -> None:
         self._settings = picture.settings
+        self._router.configure(picture.settings.router)
         if picture.reloads != self._reloads:
             self._reloads = picture.reloads
             self._reload(picture.settings)
@@ -133,6 +137,7 @@ class _Frontend:
             open_paths=frozenset((picture.settings.paths.health, picture.settings.paths.live)),
         )
         self._catalog.set_records(picture.models)
+        self._caches.set_wanted(self._router.wants_kv_events)
         self._fleet.apply(picture.workers)
 
     def _reload(self, settings: Settings) -> None:
@@ -150,6 +155,12 @@ class _Frontend:
 
     def _on_draining(self, worker: WorkerId) -> None:
         self._fleet.on_draining(worker)
+
+    def _on_kv_events(self, worker: WorkerId, rank: int, first_id: int, events: list[KvEvent]) -> None:
+        self._caches.on_kv_events(worker, rank, first_id, events)
+
+    def _count_warning(self, kind: str) -> None:
+        self._metrics.cell("dynamo_component_kv_cache_event_warnings", kind).add()
 
 
 def key_ring(keys: Sequence[KeyRecord], http: HttpSettings) -> KeyRing:

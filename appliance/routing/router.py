@@ -1,87 +1,267 @@
-"""Admission and placement: waits for a ready worker, picks one, and frees its load when the request ends."""
+"""The router of one front end: pools of every model in real time, and requests that are held until a model is ready."""
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Any
 
 import trio
 
-from appliance.core.errors import InvalidRequest, ModelNotReady
-from appliance.core.identity import ModelName, WorkerId, instance_number
+from appliance.core.errors import ApplianceError, InvalidRequest, ModelNotReady
+from appliance.core.identity import ModelName, WorkerId
+from appliance.core.kv_events import KvEvent
 from appliance.core.requests import ModelCard
-from appliance.routing.policies import Candidate, Policy, make_policy
+from appliance.core.settings import RouterSettings
+from appliance.routing.asking import Ask, Grant, RoutingRequest
+from appliance.routing.eligibility import no_worker
+from appliance.routing.pools import Pools, SlotLoad
+from appliance.routing.replica_sync import ReplicaEvent, Report
+from appliance.routing.scheduler import PoolScheduler, Shared
+from appliance.routing.slots import BusyThresholds
+from appliance.routing.weights import resolve
+
+__all__ = ["Placement", "Router", "RoutingRequest"]
 
 
-@dataclass(frozen=True, slots=True)
 class Placement:
-    """Where one stream goes."""
+    """Where one stream goes. A context manager: leaving it, by any way, frees what was booked."""
 
-    worker: WorkerId
-    candidates: int
-    """Ready workers that it was chosen from."""
+    __slots__ = ("_grant", "_router", "_scheduler")
+
+    def __init__(self, router: "Router", scheduler: PoolScheduler, grant: Grant) -> None:
+        self._router, self._scheduler, self._grant = router, scheduler, grant
+
+    def __enter__(self) -> "Placement":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._router.free(self._scheduler, self._grant)
+
+    @property
+    def worker(self) -> WorkerId:
+        return self._grant.slot.worker
+
+    @property
+    def rank(self) -> int:
+        return self._grant.slot.rank
+
+    @property
+    def engine_rank(self) -> int | None:
+        """The rank to ask the engine for; None when the worker has only one."""
+        slot = self._grant.slot
+        return slot.rank if slot.card.ranks > 1 else None
+
+    @property
+    def card(self) -> ModelCard:
+        """What the worker says of itself, such as where decode workers meet it."""
+        return self._grant.slot.card
+
+    @property
+    def candidates(self) -> int:
+        """Slots that it was chosen from."""
+        return self._grant.candidates
+
+    @property
+    def overlap_blocks(self) -> int:
+        """Blocks of the prompt in the slot's device memory, as far as the router knows."""
+        return self._grant.overlap_blocks
+
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens that need not be computed, slower tiers counted by their weights."""
+        return self._grant.cached_tokens
+
+    @property
+    def isl_blocks(self) -> int:
+        """Complete blocks of the prompt; 0 in modes that do not look at prompts."""
+        return self._grant.isl_blocks
+
+    @property
+    def waited_s(self) -> float:
+        """Time in the queue."""
+        return self._grant.waited_s
+
+    @property
+    def tracks_output(self) -> bool:
+        """`output` has an effect."""
+        return self._scheduler.tracks_output
+
+    def prefill_complete(self) -> None:
+        """The first token is there. Saying so again changes nothing."""
+        if self._grant.in_prefill:
+            self._router.complete_prefill(self._scheduler, self._grant)
+
+    def output(self, generated: int) -> None:
+        """So many output tokens are there."""
+        self._scheduler.on_output(self._grant, generated)
 
 
 class Router:
-    """Candidates of every model and the load that was placed on them. One per front-end process."""
+    """Placement for all models of one front-end process."""
 
-    def __init__(self, mode: str, check_hope: Callable[[ModelName], None] = lambda _: None) -> None:
-        """`check_hope` raises the `ApplianceError` of a model that waiting will not help."""
-        self.mode = mode
-        self._check_hope = check_hope
-        self._pools: dict[ModelName, dict[WorkerId, Candidate]] = {}
-        self._policies: dict[ModelName, Policy] = {}
+    def __init__(
+        self,
+        settings: RouterSettings,
+        check_hope: Callable[[ModelName], None] = lambda _: None,
+        *,
+        router_id: str = "",
+        report: Report | None = None,
+        source: random.Random | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`check_hope` raises the `ApplianceError` of a model that waiting will not help.
+
+        `report` takes placements to other routers, when `replica_sync` is set. Raises `UsageError` for an unknown mode.
+        """
+        self._check_hope, self._clock, self._report = check_hope, clock, report
+        settings = resolve(settings)
+        self._shared = Shared(
+            settings=settings,
+            source=source or random.Random(),
+            timer=time.perf_counter,
+            router_id=router_id,
+            report=report if settings.replica_sync else None,
+        )
+        self._pools = Pools(self._shared)
         self._arrival: dict[ModelName, trio.Event] = {}
+        self._parked: dict[Ask, trio.Event] = {}
+        """Requests that wait in the queue of a pool."""
+        self.decisions, self.measures = self._shared.decisions, self._shared.measures
+
+    @property
+    def settings(self) -> RouterSettings:
+        """With the preset `load_aware` spelled out."""
+        return self._shared.settings
+
+    def configure(self, settings: RouterSettings) -> None:
+        """Take new settings; the same ones change nothing. Thresholds that were set for a model go with the old ones.
+
+        Raises `UsageError` for an unknown mode.
+        """
+        settings = resolve(settings)
+        if settings != self._shared.settings:
+            self._shared.settings = settings
+            self._shared.report = self._report if settings.replica_sync else None
+            self._wake(self._pools.configure(self._clock()))
+            self.look_again()
 
     def add(self, worker: WorkerId, card: ModelCard) -> None:
         """A worker takes requests from now on; held requests of its model go on."""
-        pool = self._pools.setdefault(card.name, {})
-        pool[worker] = Candidate(worker, max(1, card.max_num_seqs))
-        held = self._arrival.pop(card.name, None)
-        if held is not None:
-            held.set()
+        self._wake(self._pools.add(worker, card, self._clock()))
+        if self.ready_workers(card.name):
+            held = self._arrival.pop(card.name, None)
+            if held is not None:
+                held.set()
 
     def withdraw(self, worker: WorkerId) -> None:
-        """Place nothing more on a worker. Streams that it runs are not touched."""
-        for pool in self._pools.values():
-            pool.pop(worker, None)
+        """Place nothing more on a worker, and forget what it had cached. Streams that it runs are not touched."""
+        self._wake(self._pools.remove(worker, self._clock()))
 
-    def set_mode(self, mode: str) -> None:
-        """Place by another policy from now on. Raises `UsageError` for an unknown one, before anything changes."""
-        make_policy(mode)
-        self.mode = mode
-        self._policies.clear()
+    @property
+    def wants_kv_events(self) -> bool:
+        """Whether cache events are of any use in the present mode."""
+        settings = self._shared.settings
+        return settings.mode == "kv" and settings.kv_events and settings.overlap_score_credit > 0
+
+    def apply_kv_events(self, worker: WorkerId, rank: int, events: Iterable[KvEvent]) -> None:
+        """Take in what a worker says of a rank's cache. What comes before the worker was added is kept until then."""
+        self._pools.apply_kv_events(worker, rank, events)
+
+    def clear_worker(self, worker: WorkerId, rank: int | None = None) -> None:
+        """Nothing is known of a worker's cache any more, such as after lost events; of one rank if it is named."""
+        self._pools.clear_worker(worker, rank)
+
+    def report_load(self, worker: WorkerId, rank: int, *, decode_blocks: int, prefill_tokens: int) -> None:
+        """What a worker itself says of its load; it counts for the busy thresholds, in every mode."""
+        self._pools.report_load(worker, rank, decode_blocks, prefill_tokens)
 
     def ready_workers(self, model: ModelName) -> int:
-        return len(self._pools.get(model, ()))
+        """Workers that generate for a model; 0 as long as too few have come, or prefill workers are missing."""
+        return self._pools.ready_workers(model)
+
+    def prefill_workers(self, model: ModelName) -> int:
+        """Workers that compute prompts for the decode workers of a model."""
+        return self._pools.prefill_workers(model)
 
     def load(self) -> dict[WorkerId, int]:
-        """Active streams per candidate."""
-        return {c.worker: c.active for pool in self._pools.values() for c in pool.values()}
+        """Active streams per worker that takes requests."""
+        found: dict[WorkerId, int] = {}
+        for row in self.loads():
+            found[row.worker] = found.get(row.worker, 0) + row.streams
+        return found
 
-    @contextmanager
-    def place(self, model: ModelName, avoid: Collection[WorkerId] = (), pin: int | None = None) -> Iterator[Placement]:
-        """Pick a worker now and count the stream as its load until the block is left.
+    def loads(self) -> list[SlotLoad]:
+        """The load of every slot, as it is now."""
+        return self._pools.loads(self._clock())
 
-        `avoid` holds workers that just failed this request; they are taken only when there is no other.
-        `pin` is the instance number of the only worker that will do; what is to be avoided does not matter then.
-        Raises `ModelNotReady` when the model has no ready worker, `InvalidRequest` when none of them has that number.
+    def queued(self) -> dict[str, tuple[int, int]]:
+        """Requests and prompt tokens that wait in queues, by worker type: `prefill` and `decode`."""
+        return self._pools.queued()
+
+    def set_busy_threshold(self, model: ModelName, thresholds: BusyThresholds) -> None:
+        """When workers of a model count as busy, until the settings change. Raises `ModelNotReady` without a worker."""
+        self._pools.set_thresholds(model, thresholds)
+
+    def busy_thresholds(self) -> dict[ModelName, BusyThresholds]:
+        """The thresholds of every model that has had a worker."""
+        return self._pools.thresholds()
+
+    def apply_replica(self, event: ReplicaEvent) -> None:
+        """Another router's placement. One's own, and those of unknown models and workers, change nothing."""
+        if event.router != self._shared.router_id:
+            self._wake(self._pools.apply_replica(event, self._clock()))
+
+    def drop_replica(self, router: str) -> None:
+        """Another router has left, and its streams with it."""
+        self._wake(self._pools.drop_replica(router, self._clock()))
+
+    def why(self, request: str) -> list[dict[str, Any]]:
+        """The last decisions on a request as plain data, oldest first; times are seconds since 1970."""
+        offset = time.time() - self._clock()
+        return [decision.plain(offset) for decision in self.decisions.find(request)]
+
+    async def place(self, request: RoutingRequest) -> Placement:
+        """A place for a stream: at once, without a checkpoint, unless it must wait in the queue.
+
+        Raises `ModelNotReady` without a worker that will do, `InvalidRequest` for a pin on nobody, `Overloaded` when
+        all workers are too busy. Cancelling leaves the queue and frees what was granted meanwhile.
         """
-        candidate, count = self._pick(model, avoid) if pin is None else (self._pinned(model, pin), 1)
-        candidate.active += 1
-        try:
-            yield Placement(candidate.worker, count)
-        finally:
-            candidate.active -= 1
+        scheduler = self._pools.find(request.model, request.role)
+        if scheduler is None:
+            raise no_worker(request.model)
+        outcome = scheduler.on_request(request, self._clock())
+        if isinstance(outcome, Ask):
+            outcome = await self._wait(scheduler, outcome)
+        return Placement(self, scheduler, outcome)
+
+    def potential_loads(self, request: RoutingRequest) -> list[dict[str, Any]]:
+        """What each slot would have to do with this request; books nothing. Raises `ModelNotReady` without a slot."""
+        scheduler = self._pools.find(request.model, request.role)
+        if scheduler is None:
+            raise no_worker(request.model)
+        slots, scores = scheduler.potential_loads(request, self._clock())
+        return [
+            {
+                "worker_id": slot.worker,
+                "dp_rank": slot.rank,
+                "potential_prefill_tokens": scores.prefill_tokens[number],
+                "potential_decode_blocks": scores.decode_blocks[number],
+            }
+            for number, slot in enumerate(slots)
+        ]
 
     async def wait_ready(self, model: ModelName, hold_s: float) -> None:
         """Return once the model has a ready worker; at once when it has. Raises `ModelNotReady` after `hold_s`.
 
         Raises what `check_hope` raises as soon as waiting is in vain. Cancelling leaves the queue and changes nothing.
         """
-        if self._pools.get(model):
+        if self.ready_workers(model):
             return
         with trio.move_on_after(hold_s):
-            while not self._pools.get(model):
+            while not self.ready_workers(model):
                 self._check_hope(model)
                 await self._arrival.setdefault(model, trio.Event()).wait()
             return
@@ -97,25 +277,38 @@ class Router:
 
     def check_instance(self, model: ModelName, number: int) -> None:
         """Raise `InvalidRequest` unless a ready worker of the model has this instance number."""
-        self._pinned(model, number)
+        known = self._pools.instances(model)
+        if not known:
+            raise no_worker(model)
+        if number not in known:
+            numbers = ", ".join(map(str, known))
+            raise InvalidRequest(f"model {model!r} has no worker instance {number}; instances here: {numbers}")
 
-    def _pinned(self, model: ModelName, number: int) -> Candidate:
-        pool = self._pools.get(model)
-        if not pool:
-            raise ModelNotReady(f"model {model!r} has no ready worker", retry_after_s=1)
-        numbers = {instance_number(worker): candidate for worker, candidate in pool.items()}
-        if number not in numbers:
-            known = ", ".join(map(str, numbers))
-            raise InvalidRequest(f"model {model!r} has no worker instance {number}; instances here: {known}")
-        return numbers[number]
+    def complete_prefill(self, scheduler: PoolScheduler, grant: Grant) -> None:
+        """`Placement.prefill_complete`."""
+        self._wake(scheduler.on_prefill_complete(grant, self._clock()))
 
-    def _pick(self, model: ModelName, avoid: Collection[WorkerId]) -> tuple[Candidate, int]:
-        pool = self._pools.get(model)
-        if not pool:
-            raise ModelNotReady(f"model {model!r} has no ready worker", retry_after_s=1)
-        candidates = [c for c in pool.values() if c.worker not in avoid] if avoid else list(pool.values())
-        candidates = candidates or list(pool.values())
-        policy = self._policies.get(model)
-        if policy is None:
-            policy = self._policies[model] = make_policy(self.mode)
-        return policy(candidates), len(candidates)
+    def free(self, scheduler: PoolScheduler, grant: Grant) -> None:
+        """What leaving a `Placement` does."""
+        self._wake(scheduler.on_free(grant, self._clock()))
+
+    async def _wait(self, scheduler: PoolScheduler, ask: Ask) -> Grant:
+        # No deadline: streams end by themselves or are given up, and either lets the queue move; the client may leave.
+        self._parked[ask] = parked = trio.Event()
+        try:
+            await parked.wait()
+        except BaseException:
+            scheduler.cancel(ask)
+            if isinstance(ask.outcome, Grant):
+                self.free(scheduler, ask.outcome)
+            raise
+        finally:
+            del self._parked[ask]
+        if isinstance(ask.outcome, ApplianceError):
+            raise ask.outcome
+        assert ask.outcome is not None, "only settled requests are woken"
+        return ask.outcome
+
+    def _wake(self, settled: Sequence[Ask]) -> None:
+        for ask in settled:
+            self._parked[ask].set()

@@ -11,7 +11,7 @@ from appliance.core.identity import WorkerId
 from appliance.core.model_facts import EngineOptions
 from appliance.core.ports import Engine, StreamSink
 from appliance.core.requests import EngineRequest, EngineUsage, FinishReason, TokenChunk, TokenLogprob
-from appliance.core.settings import RequestSettings
+from appliance.core.settings import RequestSettings, RouterSettings
 from appliance.engines.llamacpp import LlamaCppEngine
 from appliance.frontend.accounts import Account, Accounts
 from appliance.frontend.choice_runs import AnswerRun
@@ -108,7 +108,7 @@ async def test_greedy_output_is_that_of_an_undisturbed_run(lives_for: int, strea
         for worker in WORKERS
     }
     async with running(engines[WORKERS[0]]) as card, running(engines[WORKERS[1]]), trio.open_nursery() as nursery:
-        router = Router("round-robin")
+        router = Router(RouterSettings(mode="round-robin"))
         for worker in WORKERS:
             router.add(worker, card)
         for prompt in prompts:

@@ -12,7 +12,7 @@ from appliance.core.generation import GenerationRequest
 from appliance.core.identity import ModelName, WorkerId
 from appliance.core.ports import StreamSink
 from appliance.core.requests import EngineRequest, Guided, ModelCard, Sampling, StopConditions
-from appliance.core.settings import RequestSettings
+from appliance.core.settings import RequestSettings, RouterSettings
 from appliance.frontend.accounts import Account, Accounts
 from appliance.frontend.choice_runs import AnswerRun
 from appliance.routing.router import Router
@@ -65,7 +65,7 @@ class Scene:
     """One answer over two workers."""
 
     def __init__(self, request: GenerationRequest, engine_request: EngineRequest, settings: RequestSettings) -> None:
-        self.client, self.stage, self.router = RecordingClient(), Stage(), Router("round-robin")
+        self.client, self.stage, self.router = RecordingClient(), Stage(), Router(RouterSettings(mode="round-robin"))
         for name in ("one", "two"):
             card = ModelCard(name=MODEL, context_length=100, engine="fake", max_num_seqs=4)
             self.router.add(WorkerId(name), card)

@@ -1,0 +1,199 @@
+"""What one rank has to do for the requests placed on it: prompt tokens still to be computed, and blocks in use.
+
+Pure; times are seconds of whatever clock the caller uses. `DESIGN.md` explains the counting.
+"""
+
+import math
+from bisect import bisect_left
+from collections.abc import Hashable, Sequence
+
+from appliance.core.errors import NotFound
+
+
+class Booking:
+    """One request on one rank."""
+
+    __slots__ = ("blocks", "expected_output", "expected_s", "hashes", "isl", "keep", "own_blocks", "since", "tokens")
+
+    def __init__(
+        self,
+        isl: int,
+        tokens: int,
+        hashes: Sequence[int],
+        own_blocks: int,
+        expected_output: int | None,
+        expected_s: float | None,
+    ) -> None:
+        self.isl = isl
+        self.tokens = tokens
+        """Prompt tokens to compute; 0 once the first output token is there."""
+        self.hashes = hashes
+        """Sequence hashes of the prompt's complete blocks, where these may be shared."""
+        self.own_blocks = own_blocks
+        """Blocks that nobody shares: those of the output, and all of them without hashes."""
+        self.blocks = len(hashes) + own_blocks
+        self.expected_output = expected_output
+        self.expected_s = expected_s
+        self.since = 0.0
+        """When it became the oldest prefill; only then does its load begin to fall."""
+        self.keep = 1.0
+        """Weight of the blocks that it alone uses: the share of the output that is still to come."""
+
+
+class ActiveLoad:
+    """The load of one rank. Requests are known by a key that the caller chooses."""
+
+    __slots__ = (
+        "_bookings",
+        "_modelled",
+        "_own_blocks",
+        "_weighted",
+        "block_size",
+        "decode_blocks",
+        "prefill_tokens",
+        "refs",
+    )
+
+    def __init__(self, block_size: int) -> None:
+        self.block_size = block_size
+        self.prefill_tokens = 0
+        """Prompt tokens to compute, of all requests before their first token."""
+        self.decode_blocks = 0
+        """Distinct blocks in use. To read by `blocks_now` where output blocks are counted."""
+        self.refs: dict[int, int] = {}
+        """Requests by sequence hash. A hash is never there without those of the blocks before it."""
+        self._own_blocks = 0
+        self._bookings: dict[Hashable, Booking] = {}
+        self._modelled: dict[Hashable, Booking] = {}
+        """Prefills whose duration is expected, oldest first."""
+        self._weighted: dict[Hashable, Booking] = {}
+        """Requests whose own blocks count less than one each."""
+
+    def __len__(self) -> int:
+        return len(self._bookings)
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._bookings
+
+    def book(
+        self,
+        key: Hashable,
+        isl: int,
+        *,
+        cached: int = 0,
+        hashes: Sequence[int] = (),
+        unshared: int = 0,
+        track_prefill: bool = True,
+        expected_output: int | None = None,
+        expected_s: float | None = None,
+        now: float = 0.0,
+    ) -> bool:
+        """Count a request of `isl` tokens, of which `cached` need not be computed; False when it is counted already.
+
+        `hashes` are the sequence hashes of its complete blocks; `unshared` blocks are counted for it alone instead.
+        With `expected_s` the prefill load falls over that time once no older one is left.
+        """
+        if key in self._bookings:
+            return False
+        tokens = isl - cached if track_prefill and isl > cached else 0
+        booking = Booking(isl, tokens, hashes, unshared, expected_output, expected_s)
+        self._bookings[key] = booking
+        self.prefill_tokens += tokens
+        if tokens and expected_s is not None:
+            booking.since = now
+            self._modelled[key] = booking
+        if hashes:
+            refs = self.refs
+            if hashes[0] in refs:
+                for name in hashes:
+                    refs[name] = refs.get(name, 0) + 1
+            else:
+                refs.update(dict.fromkeys(hashes, 1))
+        self._own_blocks += unshared
+        self.decode_blocks = len(self.refs) + self._own_blocks
+        return True
+
+    def complete_prefill(self, key: Hashable, now: float = 0.0) -> None:
+        """The request's first token is there. Saying so twice changes nothing. Raises `NotFound` for an unknown one."""
+        booking = self._bookings.get(key)
+        if booking is None:
+            raise NotFound(f"request {key} not found")
+        if booking.tokens:
+            self._settle_prefill(key, booking, now)
+
+    def free(self, key: Hashable, now: float = 0.0) -> None:
+        """The request has ended, with or without a first token. An unknown one changes nothing."""
+        booking = self._bookings.pop(key, None)
+        if booking is None:
+            return
+        if booking.tokens:
+            self._settle_prefill(key, booking, now)
+        refs = self.refs
+        for name in booking.hashes:
+            count = refs[name]
+            if count == 1:
+                del refs[name]
+            else:
+                refs[name] = count - 1
+        self._own_blocks -= booking.own_blocks
+        self._weighted.pop(key, None)
+        self.decode_blocks = len(refs) + self._own_blocks
+
+    def grow(self, key: Hashable, generated: int) -> None:
+        """The request has this many output tokens: count the blocks they fill. An unknown request changes nothing.
+
+        A request whose output length is expected needs its own blocks the less, the nearer that is.
+        """
+        booking = self._bookings.get(key)
+        if booking is None:
+            return
+        wanted = -(-(booking.isl + generated) // self.block_size)
+        if wanted <= booking.blocks:
+            return
+        added = wanted - booking.blocks
+        booking.blocks = wanted
+        booking.own_blocks += added
+        self._own_blocks += added
+        self.decode_blocks += added
+        if booking.expected_output is not None:
+            booking.keep = max(0.0, 1 - generated / max(booking.expected_output, 1))
+            self._weighted[key] = booking
+
+    def blocks_now(self) -> int:
+        """Blocks in use, those of requests about to end counted by what is left of them, rounded."""
+        if not self._weighted:
+            return self.decode_blocks
+        off = sum((1 - one.keep) * (one.own_blocks + self._unique(one.hashes)) for one in self._weighted.values())
+        return int(self.decode_blocks - off + 0.5)
+
+    def prefill_at(self, now: float) -> int:
+        """Prompt tokens to compute, the oldest request's less what should be done by now."""
+        if not self._modelled:
+            return self.prefill_tokens
+        oldest = next(iter(self._modelled.values()))
+        assert oldest.expected_s is not None
+        done = (now - oldest.since) / oldest.expected_s if oldest.expected_s > 0 else 1.0
+        left = math.ceil(oldest.tokens * (1 - min(1.0, max(0.0, done))))
+        return self.prefill_tokens - oldest.tokens + left
+
+    def shared_blocks(self, hashes: Sequence[int]) -> int:
+        """How many blocks of a prompt running requests have already."""
+        refs = self.refs
+        if not hashes or hashes[0] not in refs:
+            return 0
+        # Those in use are the first ones: nobody has a block without the blocks before it.
+        return bisect_left(hashes, True, lo=1, key=lambda name: name not in refs)
+
+    def _unique(self, hashes: Sequence[int]) -> int:
+        """Blocks at the end of a counted prompt that only one request has."""
+        refs = self.refs
+        return len(hashes) - bisect_left(hashes, True, key=lambda name: refs[name] == 1)
+
+    def _settle_prefill(self, key: Hashable, booking: Booking, now: float) -> None:
+        self.prefill_tokens -= booking.tokens
+        booking.tokens = 0
+        if key in self._modelled:
+            was_oldest = next(iter(self._modelled)) == key
+            del self._modelled[key]
+            if was_oldest and self._modelled:
+                next(iter(self._modelled.values())).since = now

@@ -1,0 +1,137 @@
+"""What it costs to place a prompt on each of several slots: prefill to do, less what is cached, plus blocks in use."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from appliance.routing.index_events import Holder
+from appliance.routing.overlap import Overlaps
+from appliance.routing.slots import Slot
+from appliance.routing.weights import Weights
+
+NO_OVERLAPS = Overlaps({}, {}, {})
+_NOBODY: Mapping[Holder, float] = {}
+
+
+@dataclass(slots=True)
+class Prompt:
+    """What the cost function needs to know of a request's prompt."""
+
+    isl: int
+    """Tokens."""
+    blocks: int
+    """Complete blocks."""
+    hashes: Sequence[int] = ()
+    """Sequence hashes of the complete blocks; empty when blocks are not shared."""
+    overlaps: Overlaps = NO_OVERLAPS
+    shared_blocks: int = 0
+    """Blocks from the first on in a cache that every worker reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The parts of the costs, slot by slot."""
+
+    costs: list[float]
+    prefill_tokens: list[int]
+    """Tokens to compute before this request."""
+    decode_blocks: list[int]
+    """Blocks in use with this request."""
+
+
+def credits(prompt: Prompt, weights: Weights) -> Mapping[Holder, float]:
+    """Prefill blocks that each holder saves, over all tiers; holders that save none may be absent."""
+    overlaps = prompt.overlaps
+    device, host, disk = overlaps.device, overlaps.host_pinned, overlaps.disk
+    first = weights.overlap_credit
+    if disk is device:
+        return device if first == 1.0 else {holder: first * blocks for holder, blocks in device.items()}
+    return {
+        holder: first * device.get(holder, 0)
+        + weights.host_credit * (host.get(holder, 0) - device.get(holder, 0))
+        + weights.disk_credit * (blocks - host.get(holder, 0))
+        for holder, blocks in disk.items()
+    }
+
+
+def score(
+    slots: Sequence[Slot], prompt: Prompt, weights: Weights, block_size: int, now: float, *, changing: bool = True
+) -> Scores:
+    """The cost of every slot, in blocks. Without `changing`, loads only change by bookings, which is faster to read."""
+    loads = [slot.load for slot in slots]
+    blocks = prompt.blocks if weights.track_active_blocks else 0
+    if changing:
+        prefills = [load.prefill_at(now) for load in loads]
+        decodes = [load.blocks_now() + blocks for load in loads]
+    else:
+        prefills = [load.prefill_tokens for load in loads]
+        decodes = [load.decode_blocks + blocks for load in loads]
+    hashes = prompt.hashes
+    if hashes:
+        first = hashes[0]
+        for number, load in enumerate(loads):
+            if first in load.refs:
+                decodes[number] -= load.shared_blocks(hashes)
+    scale = weights.prefill_scale
+    if not weights.track_prefill_tokens:
+        return Scores([float(decode) for decode in decodes], prefills, decodes)
+    isl, per_token = prompt.isl, scale / block_size
+    saved = _saved(slots, prompt, weights)
+    if not saved:
+        costs = [(tokens + isl) * per_token + decode for tokens, decode in zip(prefills, decodes, strict=True)]
+        return Scores(costs, prefills, decodes)
+    costs = []
+    for slot, tokens, decode in zip(slots, prefills, decodes, strict=True):
+        cost = (tokens + isl) * per_token - scale * saved.get(slot.holder, 0.0)
+        costs.append(cost + decode if cost > 0.0 else float(decode))
+    return Scores(costs, prefills, decodes)
+
+
+def prefer(costs: Sequence[float], slots: Sequence[Slot], preferred: Mapping[str, float]) -> list[float]:
+    """The costs, lower for slots with preferred taints: times e to the minus tanh of the sum of their weights."""
+    return [
+        cost * math.exp(-math.tanh(sum(preferred.get(taint, 0.0) for taint in slot.card.taints)))
+        for cost, slot in zip(costs, slots, strict=True)
+    ]
+
+
+def choose(costs: Sequence[float], temperature: float, random: Random) -> int:
+    """The number of the cheapest, any of the cheapest with equal chance; with a temperature others at times too."""
+    lowest = min(costs)
+    if temperature > 0:
+        spread = max(costs) - lowest
+        if spread == 0:
+            return int(random.random() * len(costs))
+        # The lowest cost's exponent is 0, so nothing overflows and the sum is at least 1.
+        chances = [math.exp((lowest - cost) / (spread * temperature)) for cost in costs]
+        return random.choices(range(len(costs)), chances)[0]
+    chosen = costs.index(lowest)
+    equal = costs.count(lowest)
+    if equal > 1:
+        for _ in range(int(random.random() * equal)):
+            chosen = costs.index(lowest, chosen + 1)
+    return chosen
+
+
+def cached_tokens(holder: Holder, prompt: Prompt, weights: Weights, block_size: int) -> int:
+    """Tokens of the prompt that a holder need not compute; those in slower tiers count by their weights."""
+    overlaps = prompt.overlaps
+    device = overlaps.device.get(holder, 0)
+    blocks: float = device
+    if overlaps.disk is not overlaps.device:
+        host = overlaps.host_pinned.get(holder, 0)
+        blocks += weights.host_credit * (host - device) + weights.disk_credit * (overlaps.disk.get(holder, 0) - host)
+    return min(prompt.isl, int(blocks * block_size))
+
+
+def _saved(slots: Sequence[Slot], prompt: Prompt, weights: Weights) -> Mapping[Holder, float]:
+    if prompt.shared_blocks and weights.shared_credit:
+        own = credits(prompt, weights)
+        beyond = weights.shared_credit
+        device = prompt.overlaps.device
+        return {
+            slot.holder: own.get(slot.holder, 0.0) + beyond * max(0, prompt.shared_blocks - device.get(slot.holder, 0))
+            for slot in slots
+        }
+    return credits(prompt, weights) if prompt.overlaps.disk else _NOBODY

@@ -1,0 +1,184 @@
+"""The pools of a router: per model one that generates and one that only computes prompts, and who is in which."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from appliance.core.identity import ModelName, WorkerId
+from appliance.core.kv_events import KvEvent
+from appliance.core.requests import ModelCard
+from appliance.routing.asking import Ask
+from appliance.routing.early_events import EarlyEvents
+from appliance.routing.eligibility import no_worker
+from appliance.routing.replica_sync import BookingAdded, PrefillCompleted, ReplicaEvent
+from appliance.routing.replicas import ReplicaBookings
+from appliance.routing.scheduler import PoolScheduler, Shared
+from appliance.routing.slots import BusyThresholds
+from appliance.routing.weights import Role
+
+
+@dataclass(frozen=True, slots=True)
+class SlotLoad:
+    """One slot's load, for metrics and status."""
+
+    model: ModelName
+    worker_type: str
+    """`prefill` or `decode`; a worker that does both counts as the latter."""
+    worker: WorkerId
+    rank: int
+    streams: int
+    decode_blocks: int
+    prefill_tokens: int
+    busy: bool
+
+
+class Pools:
+    """All schedulers of one router. Calls that free capacity return the requests that they settled."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._generate: dict[ModelName, PoolScheduler] = {}
+        self._prefill: dict[ModelName, PoolScheduler] = {}
+        self._replicas: dict[PoolScheduler, ReplicaBookings] = {}
+        self._home: dict[WorkerId, PoolScheduler] = {}
+        self._early = EarlyEvents()
+        self._opened: set[ModelName] = set()
+        """Models that have had as many workers as they must have at first."""
+
+    def find(self, model: ModelName, role: Role) -> PoolScheduler | None:
+        """The scheduler of a model for a role; None when no such worker was ever there."""
+        return (self._prefill if role == "prefill" else self._generate).get(model)
+
+    def add(self, worker: WorkerId, card: ModelCard, now: float) -> list[Ask]:
+        """A worker joins the pool that its card speaks of, and leaves another one."""
+        prefill = card.role == "prefill"
+        kind = self._prefill if prefill else self._generate
+        scheduler = kind.get(card.name)
+        if scheduler is None:
+            scheduler = kind[card.name] = PoolScheduler(card.name, prefill=prefill, shared=self._shared)
+            self._replicas[scheduler] = ReplicaBookings(scheduler.pool)
+        settled: list[Ask] = []
+        old = self._home.get(worker)
+        if old is not None and old is not scheduler:
+            settled += old.remove_worker(worker, now)
+        self._home[worker] = scheduler
+        settled += scheduler.add_worker(worker, card, now)
+        for rank, events in self._early.take(worker):
+            scheduler.apply_kv_events(worker, rank, events)
+        generating = self._generate.get(card.name)
+        if generating is not None and generating.pool.worker_count >= self._shared.settings.min_initial_workers:
+            self._opened.add(card.name)
+        return settled
+
+    def remove(self, worker: WorkerId, now: float) -> Sequence[Ask]:
+        """A worker leaves its pool. An unknown one changes nothing."""
+        self._early.drop(worker)
+        scheduler = self._home.pop(worker, None)
+        return [] if scheduler is None else scheduler.remove_worker(worker, now)
+
+    def configure(self, now: float) -> list[Ask]:
+        """Take in the shared settings, which have changed."""
+        return [ask for scheduler in self._replicas for ask in scheduler.configure(now)]
+
+    def apply_kv_events(self, worker: WorkerId, rank: int, events: Iterable[KvEvent]) -> None:
+        """Cache events of a worker, now or when it joins."""
+        scheduler = self._home.get(worker)
+        if scheduler is None:
+            self._early.keep(worker, rank, events)
+        else:
+            scheduler.apply_kv_events(worker, rank, events)
+
+    def clear_worker(self, worker: WorkerId, rank: int | None = None) -> None:
+        """Nothing is known of the cache of a worker any more, or of one of its ranks."""
+        self._early.drop(worker)
+        scheduler = self._home.get(worker)
+        if scheduler is not None:
+            scheduler.prefixes.forget_worker(worker, rank)
+
+    def report_load(self, worker: WorkerId, rank: int, decode_blocks: int, prefill_tokens: int) -> None:
+        """What a worker says of its load. An unknown one changes nothing."""
+        scheduler = self._home.get(worker)
+        if scheduler is not None:
+            scheduler.report_load(worker, rank, decode_blocks, prefill_tokens)
+
+    def ready_workers(self, model: ModelName) -> int:
+        """Workers that generate, unless something that must be there first is missing."""
+        scheduler = self._generate.get(model)
+        if scheduler is None or model not in self._opened:
+            return 0
+        if self._shared.settings.enforce_disagg and not self.prefill_workers(model):
+            return len({slot.worker for slot in scheduler.pool.slots if slot.card.role == "aggregated"})
+        return scheduler.pool.worker_count
+
+    def prefill_workers(self, model: ModelName) -> int:
+        scheduler = self._prefill.get(model)
+        return 0 if scheduler is None else scheduler.pool.worker_count
+
+    def instances(self, model: ModelName) -> list[int]:
+        """Instance numbers of all workers of a model."""
+        pools = [found for kind in (self._generate, self._prefill) if (found := kind.get(model)) is not None]
+        return list(dict.fromkeys(slot.number for scheduler in pools for slot in scheduler.pool.slots))
+
+    def loads(self, now: float) -> list[SlotLoad]:
+        """The load of every slot."""
+        return [
+            SlotLoad(
+                scheduler.model,
+                _worker_type(scheduler),
+                slot.worker,
+                slot.rank,
+                slot.streams,
+                slot.load.blocks_now(),
+                slot.load.prefill_at(now),
+                slot.busy,
+            )
+            for scheduler in self._replicas
+            for slot in scheduler.pool.slots
+        ]
+
+    def queued(self) -> dict[str, tuple[int, int]]:
+        """Requests and prompt tokens that wait, by worker type."""
+        found = {"prefill": (0, 0), "decode": (0, 0)}
+        for scheduler in self._replicas:
+            requests, tokens = found[_worker_type(scheduler)]
+            queue = scheduler.queue
+            found[_worker_type(scheduler)] = requests + queue.pending, tokens + queue.pending_tokens
+        return found
+
+    def set_thresholds(self, model: ModelName, thresholds: BusyThresholds) -> None:
+        """Set the busy thresholds of all workers of a model. Raises `ModelNotReady` when it never had one."""
+        pools = [scheduler for scheduler in self._replicas if scheduler.model == model]
+        if not pools:
+            raise no_worker(model)
+        for scheduler in pools:
+            scheduler.pool.set_thresholds(thresholds)
+
+    def thresholds(self) -> dict[ModelName, BusyThresholds]:
+        """By model, of those that have had a worker."""
+        return {scheduler.model: scheduler.pool.thresholds for scheduler in self._replicas}
+
+    def apply_replica(self, event: ReplicaEvent, now: float) -> Sequence[Ask]:
+        """Another router's placement."""
+        scheduler = (self._prefill if event.prefill_pool else self._generate).get(event.model)
+        if scheduler is None:
+            return []
+        bookings = self._replicas[scheduler]
+        if isinstance(event, BookingAdded):
+            bookings.add(event)
+            return []
+        if isinstance(event, PrefillCompleted):
+            bookings.complete_prefill(event.router, event.key, now)
+        else:
+            bookings.free(event.router, event.key, now)
+        return scheduler.drain(now)
+
+    def drop_replica(self, router: str, now: float) -> list[Ask]:
+        """Another router has left."""
+        settled: list[Ask] = []
+        for scheduler, bookings in self._replicas.items():
+            bookings.drop_router(router, now)
+            settled += scheduler.drain(now)
+        return settled
+
+
+def _worker_type(scheduler: PoolScheduler) -> str:
+    return "prefill" if scheduler.prefill else "decode"

@@ -1,0 +1,98 @@
+"""What is known of the caches of one pool: from the workers' own events, or guessed from placements."""
+
+from collections.abc import Callable, Iterable
+
+from appliance.core.errors import InvalidRequest
+from appliance.core.identity import WorkerId
+from appliance.core.kv_events import KvEvent, RemovedBlocks, StoredBlocks
+from appliance.core.settings import RouterSettings
+from appliance.routing.approximate_index import ApproximateIndex
+from appliance.routing.asking import Ask
+from appliance.routing.block_hash import local_hashes, sequence_hashes
+from appliance.routing.index_events import Holder
+from appliance.routing.measures import RouterMeasures
+from appliance.routing.overlap import Overlaps
+from appliance.routing.prefix_index import PrefixIndex
+from appliance.routing.slots import Slot
+
+Timer = Callable[[], float]
+
+
+class Prefixes:
+    """Both indexes of one pool, and the hashing of prompts for them."""
+
+    def __init__(self, settings: RouterSettings, measures: RouterMeasures, timer: Timer) -> None:
+        self.index = PrefixIndex()
+        self.guessed = ApproximateIndex(settings.ttl_s)
+        self._measures, self._timer = measures, timer
+        self.configure(settings)
+
+    def configure(self, settings: RouterSettings) -> None:
+        """Take new settings. What is not used any more is forgotten, and fills anew when it is used again."""
+        self.used = settings.mode == "kv" and settings.overlap_score_credit > 0
+        """Whether cached blocks matter at all; if not, no index is kept."""
+        self.guessed.ttl_s = settings.ttl_s
+        if not self.used:
+            self.index = PrefixIndex()
+            self.guessed = ApproximateIndex(settings.ttl_s)
+
+    def apply(self, holder: Holder, events: Iterable[KvEvent]) -> None:
+        """Take in what a worker says of its cache. An event that makes no sense is counted and dropped."""
+        if not self.used:
+            return
+        counts = self._measures.events
+        for event in events:
+            kind = _kind(event)
+            try:
+                counts[kind, self.index.apply(holder, event).value] += 1
+            except InvalidRequest:
+                counts[kind, "invalid_block"] += 1
+
+    def forget_worker(self, worker: WorkerId, rank: int | None = None) -> None:
+        """Nothing is known of the cache of a worker any more, or of one of its ranks."""
+        self.index.clear(worker, rank)
+        self.guessed.forget_worker(worker)
+
+    def read(self, ask: Ask, block_size: int, lora: str, *, guess: bool, now: float) -> None:
+        """Hash a prompt, once, and find who has how much of it. `guess`: some workers say nothing of their caches."""
+        request, weights = ask.request, ask.weights
+        shared = weights.track_active_blocks and weights.assume_kv_reuse
+        if not ask.prompt.blocks or not (shared or self.used):
+            return
+        timer, measures = self._timer, self._measures
+        started = timer()
+        if not ask.local:
+            ask.local = local_hashes(request.token_ids, block_size, lora_name=request.lora or lora, media=request.media)
+            hashed = timer()
+            measures.block_hashing_ms.observe((hashed - started) * 1e3)
+            if shared or guess:
+                ask.sequence = sequence_hashes(ask.local)
+                started = timer()
+                measures.sequence_hashing_ms.observe((started - hashed) * 1e3)
+            else:
+                started = hashed
+            if shared:
+                ask.prompt.hashes = ask.sequence
+        if self.used:
+            ask.prompt.overlaps = self._find(ask, guess, now)
+            measures.find_matches_ms.observe((timer() - started) * 1e3)
+
+    def record(self, slot: Slot, ask: Ask, now: float) -> None:
+        """A prompt goes to a slot: a guess at what its cache will hold, unless it says so itself."""
+        if self.used and not slot.says_events:
+            self.guessed.record(slot.holder, ask.local, ask.sequence or sequence_hashes(ask.local), now)
+
+    def _find(self, ask: Ask, guess: bool, now: float) -> Overlaps:
+        if not guess:
+            return self.index.find_matches(ask.local)
+        guessed = self.guessed.find_matches(ask.local, now).device
+        said = self.index.find_matches(ask.local)
+        if not said.disk:
+            return Overlaps(guessed, guessed, guessed)
+        return Overlaps(guessed | said.device, guessed | said.host_pinned, guessed | said.disk)
+
+
+def _kind(event: KvEvent) -> str:
+    if isinstance(event, StoredBlocks):
+        return "stored"
+    return "removed" if isinstance(event, RemovedBlocks) else "cleared"

@@ -1,0 +1,121 @@
+"""Times placements and their parts: run with `python -m tests.bench.routing`.
+
+Prints CPU time, the best of several rounds, because wall time on a shared machine says little.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from random import Random
+
+import trio
+
+from appliance.core.identity import ModelName, RequestId, WorkerId
+from appliance.core.kv_events import StoredBlocks
+from appliance.core.requests import ModelCard
+from appliance.core.settings import RouterSettings
+from appliance.routing.active_load import ActiveLoad
+from appliance.routing.block_hash import local_hashes, sequence_hashes
+from appliance.routing.cost import Prompt, choose, score
+from appliance.routing.prefix_index import PrefixIndex
+from appliance.routing.router import Router, RoutingRequest
+from appliance.routing.slots import Slot
+from appliance.routing.weights import Weights
+
+ROUNDS = 9
+CALLS = 2000
+MODEL = ModelName("m")
+MODES = ("kv", "round-robin", "random", "power-of-two", "least-loaded", "device-aware-weighted")
+
+
+def main() -> None:
+    """Print one line per measurement."""
+    trio.run(placements)
+    print("booking and freeing")
+    for tokens in (100, 4000):
+        show(f"  prompt of {tokens} tokens", cpu_s(partial(bookings, tokens, CALLS)) / CALLS)
+    print("cost of all candidates and choice")
+    for slots in (8, 64, 512):
+        show(f"  {slots} slots", cpu_s(partial(choices, slots, 200)) / 200)
+
+
+async def placements() -> None:
+    """A whole placement: request, choice, booking, record, first token, end."""
+    for tokens in (100, 4000):
+        print(f"place, first token, free; prompt of {tokens} tokens")
+        for mode in MODES if tokens == 100 else MODES[:1]:
+            for workers in (1, 8, 64):
+                router = make_router(mode, workers, tokens)
+                cost = await cpu_s_of(partial(place, router, list(range(tokens)), CALLS)) / CALLS
+                show(f"  {mode}, {workers} workers", cost)
+                if mode == "kv":
+                    matches = router.measures.find_matches_ms
+                    show("    of these find_matches", matches.sum / matches.count / 1e3)
+
+
+def make_router(mode: str, workers: int, tokens: int) -> Router:
+    """Workers that have the prompt's blocks."""
+    router = Router(RouterSettings(mode=mode), source=Random(1))
+    local = local_hashes(range(tokens), 16)
+    stored = StoredBlocks(list(sequence_hashes(local)), list(local))
+    for number in range(workers):
+        worker = WorkerId(f"w{number}")
+        router.add(
+            worker, ModelCard(name=MODEL, context_length=100_000, engine="mocker", max_num_seqs=8, kv_events=True)
+        )
+        router.apply_kv_events(worker, 0, [stored])
+    return router
+
+
+async def place(router: Router, token_ids: list[int], calls: int) -> None:
+    for _ in range(calls):
+        with await router.place(RoutingRequest(id=RequestId("r"), model=MODEL, token_ids=token_ids)) as placement:
+            placement.prefill_complete()
+
+
+def bookings(tokens: int, calls: int) -> None:
+    hashes = sequence_hashes(local_hashes(range(tokens), 16))
+    load = ActiveLoad(16)
+    for number in range(calls):
+        load.book(number, tokens, cached=16, hashes=hashes)
+        load.free(number)
+
+
+def choices(count: int, calls: int) -> None:
+    card = ModelCard(name=MODEL, context_length=100_000, engine="mocker")
+    slots = [Slot(WorkerId(f"w{number}"), 0, card, True) for number in range(count)]
+    local = local_hashes(range(1600), 16)
+    index = PrefixIndex()
+    for slot in slots:
+        index.apply(slot.holder, StoredBlocks(list(local), list(local)))
+    prompt, random = Prompt(1600, 100, local, index.find_matches(local)), Random(1)
+    for _ in range(calls):
+        choose(score(slots, prompt, Weights(), 16, 0.0).costs, 0.0, random)
+
+
+def cpu_s(work: Callable[[], object]) -> float:
+    """Least CPU time of a call over some rounds."""
+    best = float("inf")
+    for _ in range(ROUNDS):
+        started = time.process_time()
+        work()
+        best = min(best, time.process_time() - started)
+    return best
+
+
+async def cpu_s_of(work: Callable[[], Awaitable[object]]) -> float:
+    """The same for work that runs on the event loop."""
+    best = float("inf")
+    for _ in range(ROUNDS):
+        started = time.process_time()
+        await work()
+        best = min(best, time.process_time() - started)
+    return best
+
+
+def show(what: str, seconds: float) -> None:
+    print(f"{what:<60}{seconds * 1e6:>10.1f} us", flush=True)
+
+
+if __name__ == "__main__":
+    main()
