@@ -2,12 +2,13 @@
 
 import shutil
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from appliance.core.errors import UsageError
 from appliance.engines.foreign.options import ForeignOptions
 from appliance.engines.foreign.surroundings import Surroundings
-from appliance.engines.managed.catalogue import newest_environment
+from appliance.engines.managed.catalogue import NOTE, in_use, newest_environment
 
 
 def find_command(
@@ -23,7 +24,7 @@ def find_command(
     if given.python:
         return (_executable(given.python, "python"), *module)
     if given.venv:
-        return (_executable(str(Path(given.venv).expanduser() / "bin" / "python"), "venv"), *module)
+        return (_executable(str(_folder(given.venv, around) / "bin" / "python"), "venv"), *module)
     if around.engines_dir is not None and (managed := newest_environment(around.engines_dir, engine)) is not None:
         return (str(managed.python), *module)
     found = shutil.which(program[0], path=around.env.get("PATH"))
@@ -33,6 +34,19 @@ def find_command(
         f"there is no {engine} here; install it with `engine install {engine}`, or name its Python with"
         " --engine-arg python=PATH, or its server with --engine-url URL"
     )
+
+
+def held_environment(program: str) -> AbstractContextManager[None]:
+    """Keeps the managed environment of a command from being removed; nothing for any other command."""
+    folder = Path(program).parent.parent
+    return in_use(folder) if (folder / NOTE).exists() else nullcontext()
+
+
+def _folder(text: str, around: Surroundings) -> Path:
+    """A folder, or the name of a managed environment."""
+    if "/" not in text and around.engines_dir is not None:
+        return around.engines_dir / text
+    return Path(text).expanduser()
 
 
 def _executable(text: str, key: str) -> str:

@@ -6,6 +6,7 @@ What differs between servers is in the methods that raise `NotImplementedError` 
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +24,7 @@ from appliance.core.requests import EngineRequest, ModelCard
 from appliance.engines.admission import CLOSED, check_prompt
 from appliance.engines.cards import CardFiles, make_card
 from appliance.engines.foreign.attached import AttachedServer
-from appliance.engines.foreign.command import find_command
+from appliance.engines.foreign.command import find_command, held_environment
 from appliance.engines.foreign.door import StreamDoor
 from appliance.engines.foreign.options import read_options
 from appliance.engines.foreign.refusals import refusal
@@ -82,6 +83,7 @@ class ForeignEngine(CardFiles):
         self._server: ForeignServer | AttachedServer | None = None
         self._ready_client: HttpClient | None = None
         self._folder: Path | None = None
+        self._held = ExitStack()
         self._runs_module = False
         self._served_there = options.served_name
         self._take_events: TakeKvEvents | None = None
@@ -224,6 +226,7 @@ class ForeignEngine(CardFiles):
             return AttachedServer(self.name, given.url, given.headers, health_every_s=given.health_every_s)
         command = find_command(self.name, given, self._around, module=self.module, program=self.program)
         self._runs_module = command[-1] == self.module[-1]
+        self._held.enter_context(held_environment(command[0]))
         self._folder = Path(tempfile.mkdtemp(prefix="dyn-kv-"))
         return ForeignServer(
             self.name,
@@ -240,6 +243,7 @@ class ForeignEngine(CardFiles):
                 await server.stop()
                 await self._around.wait_memory_free()
         finally:
+            self._held.close()
             if self._folder is not None:
                 shutil.rmtree(self._folder, ignore_errors=True)
                 self._folder = None
