@@ -8,6 +8,7 @@ from appliance.core.config import (
     ChildEnvironment,
     load_settings,
     read_child_environment,
+    read_hub_token,
     settings_environment,
     without_child_variables,
 )
@@ -146,3 +147,27 @@ def test_the_child_environment_comes_back_as_it_was() -> None:
 def test_a_broken_child_environment_is_an_error() -> None:
     with pytest.raises(UsageError, match="not numbers"):
         read_child_environment({"APPLIANCE_PARENT_PID": "me"})
+
+
+def test_the_hub_is_named_as_its_own_tools_name_it() -> None:
+    environ = {"HF_ENDPOINT": "https://mirror.example", "HF_HUB_OFFLINE": "1", "HF_TOKEN_PATH": ""}
+    hub = load_settings(config_file=None, environ=environ, flags={}).settings.hub
+    assert (hub.endpoint, hub.offline, hub.token_file) == ("https://mirror.example", True, None)
+    assert not load_settings(config_file=None, environ={"HF_HUB_OFFLINE": ""}, flags={}).settings.hub.offline
+    with pytest.raises(UsageError, match=r"hub.endpoint 'mirror' is no http\(s\) address"):
+        load_settings(config_file=None, environ={"HF_ENDPOINT": "mirror"}, flags={})
+
+
+def test_the_hub_token_is_found_where_the_hubs_tools_keep_it(tmp_path: Path) -> None:
+    folder = tmp_path / ".cache" / "huggingface"
+    folder.mkdir(parents=True)
+    (folder / "token").write_text("hf_kept\n")
+    other = write(tmp_path, "hf_other")
+    environ = {"HOME": str(tmp_path)}
+    assert read_hub_token(environ, None) == "hf_kept"
+    assert read_hub_token({"HF_HOME": str(folder)}, None) == "hf_kept"
+    assert read_hub_token(environ, str(other)) == "hf_other"
+    assert read_hub_token({**environ, "HF_TOKEN": "hf_given"}, str(other)) == "hf_given"
+    assert read_hub_token({"HOME": "/nowhere"}, None) is None
+    with pytest.raises(UsageError, match="cannot read the token file /nowhere: No such file"):
+        read_hub_token(environ, "/nowhere")

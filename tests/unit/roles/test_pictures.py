@@ -13,7 +13,7 @@ from appliance.graph.documents import stored_object
 from appliance.graph.serve import ServeModel, build_serve_graph
 from appliance.roles.model_names import default_served_name
 from appliance.roles.node.pictures import compose_picture
-from appliance.supervision.views import WorkerView
+from appliance.supervision.views import LoadProgress, WorkerView
 from appliance.wire.bus_messages import Picture
 
 ARGV = ("worker", "--engine", "mocker", "--model", "m")
@@ -80,6 +80,16 @@ def test_reasons_for_clients_name_no_folder(reason: str, shown: str) -> None:
     assert picture(failed).models[0].reason == shown
 
 
+@pytest.mark.parametrize(
+    ("fraction", "shown"),
+    [(0.428, "downloading org/m, about 2 min left: 43% done"), (-1.0, "downloading org/m, about 2 min left")],
+)
+def test_a_starting_model_says_how_far_it_is(fraction: float, shown: str) -> None:
+    progress = LoadProgress(fraction=fraction, text="downloading org/m, about 2 min left")
+    starting = dataclasses.replace(view("starting", reason="wanted"), progress=progress)
+    assert picture(starting).models[0].reason == shown
+
+
 def test_workers_without_a_card_have_the_declared_name() -> None:
     (worker,) = picture(view("starting")).workers
     assert worker.model == "m"
@@ -88,7 +98,13 @@ def test_workers_without_a_card_have_the_declared_name() -> None:
 
 @pytest.mark.parametrize(
     ("model", "name"),
-    [("/data/llama-3.gguf", "llama-3"), ("/data/llama", "llama"), ("org/name", "org/name"), ("made-up", "made-up")],
+    [
+        ("/data/llama-3.gguf", "llama-3"),
+        ("/data/llama", "llama"),
+        ("org/name", "org/name"),
+        ("org/name@main:Q8_0", "org/name"),
+        ("made-up", "made-up"),
+    ],
 )
 def test_default_names(model: str, name: str) -> None:
     assert default_served_name(model) == name

@@ -177,6 +177,19 @@ async def test_start_deadline_kills_and_counts_as_early_exit(bench: Bench, autoj
     assert (view.phase, view.reason) == ("backoff", "it was not ready within 60 s")
 
 
+async def test_progress_that_moves_puts_the_start_deadline_off(bench: Bench, autojump_clock: MockClock) -> None:
+    child = bench.worker.view().id
+    for step in range(10):
+        await trio.sleep(50)
+        assert bench.worker.on_progress(child, step / 10, "downloading")
+    assert bench.worker.phase is Phase.STARTING
+    await trio.sleep(40)
+    bench.worker.on_progress(child, 0.9, "downloading")  # saying the same again is no progress
+    await trio.sleep(20.1)
+    assert bench.world.processes.children[0].signals == ["KILL"]
+    assert bench.worker.view().reason == "it was not ready within 60 s after it last said: downloading"
+
+
 async def test_what_the_child_says_wins_and_final_fails_at_once(bench: Bench, autojump_clock: MockClock) -> None:
     bench.worker.on_start_failed(bench.worker.view().id, "bad_model", "the model file is truncated", final=True)
     await bench.crash(1, b"Address already in use\n")
