@@ -150,7 +150,7 @@ def _pull(source: "ModelSource", text: str, engine: str, *, as_json: bool) -> No
                 clock=time.monotonic,
                 now=time.time,
             )
-            pulled = source.puller(watch).pull(reference, source.wish(engine), refresh=True)
+            pulled = source.puller(watch).pull(reference, source.wish(engine, to_serve=False), refresh=True)
     except KeyboardInterrupt:
         note("stopped; what has come is kept, and the next pull goes on with it")
         raise

@@ -44,10 +44,13 @@ class ModelSource:
         hub = None if self.access.offline else HuggingFaceHub(self.access)
         return Puller(self.store, hub, self.access.endpoint, watch)
 
-    def wish(self, engine: str) -> Wish:
-        """What an engine wants of a repository. Memory is what is available now."""
+    def wish(self, engine: str, *, to_serve: bool) -> Wish:
+        """What an engine wants of a repository. Memory is what is available now.
+
+        `to_serve`: `auto` then means the embedded engine, so that nothing is fetched that it cannot run.
+        """
         return Wish(
-            form=form_for(engine),
+            form=form_for("llamacpp" if to_serve and engine == "auto" else engine),
             room_bytes=psutil.virtual_memory().available,
             allow_remote_code=self.allow_remote_code,
             allow_pickle=self.allow_pickle,
@@ -86,7 +89,7 @@ def pin_model(engine: str, model: str, source: ModelSource) -> str:
     watch = PullWatch(
         on_progress=lambda _: None, say=lambda _: None, pause=time.sleep, clock=time.monotonic, now=time.time
     )
-    return str(source.puller(watch).resolve(reference, source.wish(engine)))
+    return str(source.puller(watch).resolve(reference, source.wish(engine, to_serve=True)))
 
 
 async def fetch_model(
@@ -105,7 +108,7 @@ async def fetch_model(
     puller = source.puller(link.watch())
 
     def pull() -> Pulled:
-        return puller.pull(reference, source.wish(engine))
+        return puller.pull(reference, source.wish(engine, to_serve=True))
 
     try:
         return str((await trio.to_thread.run_sync(pull, abandon_on_cancel=True, limiter=limiter)).path)

@@ -48,7 +48,7 @@ def choose_files(snapshot: Snapshot, file: str | None, wish: Wish) -> Selection:
     if wish.form == "gguf":
         raise ModelUnavailable(
             f"{snapshot.repo} holds no GGUF file, and the embedded engine runs nothing else; "
-            "look for a repository of the same model with GGUF in its name"
+            "look for a repository of the same model with GGUF in its name, or choose another --engine"
         )
     return _choose_folder(snapshot, wish)
 

@@ -50,6 +50,8 @@ def _pin_models(options: NodeOptions) -> tuple[str, ...]:
     """The models of the command line, those of a hub with the commit that they mean today."""
     if "url" in options.wish.engine_args:  # who runs the server has the models
         return options.models
+    if "url" in options.wish.engine_args:  # who runs the server has the model
+        return options.models
     source = model_source(options.settings.hub, options.paths.models, environment())
     return tuple(pin_model(options.wish.engine, model, source) for model in options.models)
 

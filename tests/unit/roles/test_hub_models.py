@@ -85,6 +85,14 @@ async def test_cancelling_returns_at_once_and_ends_the_thread(hub: FakeHub, sour
     assert len(hub.asked("/cdn/")) == 2, lines
 
 
+async def test_nothing_is_fetched_that_the_embedded_engine_cannot_run(hub: FakeHub, source: ModelSource) -> None:
+    hub.repos["acme/tiny"] = FakeRepo(tiny_files())
+    with pytest.raises(ModelUnavailable, match=r"acme/tiny holds no GGUF file, .*choose another --engine"):
+        await fetch(source, "auto", "acme/tiny")
+    assert hub.asked("/resolve/") == []
+    assert (await fetch(source, "vllm", "acme/tiny"))[0].endswith(COMMIT)
+
+
 async def test_wrong_references_and_refusals_are_ours(source: ModelSource) -> None:
     with pytest.raises(UsageError, match="cannot use the revision"):
         await fetch(source, "auto", "acme/x@")
