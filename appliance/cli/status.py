@@ -9,6 +9,8 @@ from appliance.cli.output import print_heading, print_json, print_table
 from appliance.cli.verb import Call, Verb, json_flag
 from appliance.graph.printer import format_age
 
+GIB = 1 << 30
+
 
 @click.command(cls=Verb)
 @json_flag
@@ -23,6 +25,7 @@ def status(call: Call, as_json: bool) -> None:
     _section("Models", ("NAME", "STATE", "CONTEXT", "REASON"), [_model(one) for one in found["models"]])
     columns = ("ID", "STATE", "AGE", "STARTS", "PID", "REASON")
     _section("Workers", columns, [_process(one) for one in found["workers"]])
+    _gpus(found)
     _section("Front ends", columns, [_process(one) for one in found["frontends"]])
 
 
@@ -42,6 +45,23 @@ def _section(title: str, header: tuple[str, ...], rows: list[tuple[Any, ...]]) -
 
 def _model(one: dict[str, Any]) -> tuple[Any, ...]:
     return one["name"], one["phase"], one["context_length"], one["reason"]
+
+
+def _gpus(found: dict[str, Any]) -> None:
+    """Nothing at all on a machine without GPU."""
+    if found["gpus"]:
+        columns = ("GPU", "NAME", "HEALTH", "MEMORY GIB", "LOAD", "WORKERS", "REASON")
+        _section("GPUs", columns, [_gpu(one) for one in found["gpus"]])
+    if found["hardware"]["gpu_defect"]:
+        click.echo()
+        click.echo(f"GPUs cannot be used: {found['hardware']['gpu_message']}")
+
+
+def _gpu(one: dict[str, Any]) -> tuple[Any, ...]:
+    memory = f"{one['memory_used'] / GIB:.1f} of {one['memory_total'] / GIB:.1f}"
+    load = "" if one["utilisation"] is None else f"{one['utilisation']}%"
+    owners = ", ".join(f"{use['instance']} ({use['promised'] / GIB:.1f} promised)" for use in one["workers"])
+    return one["index"], one["sku"] or one["name"], one["health"], memory, load, owners, one["reason"]
 
 
 def _process(one: dict[str, Any]) -> tuple[Any, ...]:

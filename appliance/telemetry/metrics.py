@@ -79,6 +79,16 @@ TABLE: tuple[MetricSpec, ...] = (
     _counter("appliance_kv_event_batches_total", "Batches of cache events of engines, by what became of them.", "fate"),
     _counter("appliance_kv_event_issues_total", "Cache events of engines that were not taken as they stand.", "issue"),
     _counter("appliance_worker_restarts_total", "Starts of worker processes after the first.", "component"),
+    _gauge("appliance_gpu_memory_used_bytes", "GPU memory that processes use.", "gpu", "uuid"),
+    _gauge("appliance_gpu_memory_total_bytes", "GPU memory that processes can use.", "gpu", "uuid"),
+    _gauge("appliance_gpu_memory_promised_bytes", "GPU memory promised to workers.", "gpu", "uuid"),
+    _gauge("appliance_gpu_utilization_ratio", "Share of the last sample in which the GPU ran.", "gpu", "uuid"),
+    _gauge("appliance_gpu_temperature_celsius", "Temperature of the GPU.", "gpu", "uuid"),
+    _gauge("appliance_gpu_power_watts", "Power that the GPU draws.", "gpu", "uuid"),
+    _gauge("appliance_gpu_healthy", "1 while the GPU can be used, 0 once it is lost.", "gpu", "uuid"),
+    _gauge(
+        "appliance_gpu_owner", "1 for each worker that was given the GPU, or a part of it.", "gpu", "uuid", "worker"
+    ),
 )
 """`disconnected_clients` is a gauge upstream that only grows; it is a counter in all but its type name."""
 

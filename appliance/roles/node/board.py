@@ -1,6 +1,7 @@
 """What the node knows at this moment, gathered from store, supervision and front ends; every view reads it here."""
 
 import time
+from pathlib import Path
 
 import msgspec
 
@@ -8,6 +9,7 @@ from appliance.core.records import KeyRecord, ModelRecord
 from appliance.core.settings import Settings
 from appliance.roles.node.desired import DesiredState
 from appliance.roles.node.pictures import compose_picture
+from appliance.supervision.gpu_ledger import GpuLedger
 from appliance.supervision.supervisor import Supervisor
 from appliance.supervision.views import WorkerView
 from appliance.wire.bus_messages import Picture
@@ -16,8 +18,12 @@ from appliance.wire.bus_messages import Picture
 class Board:
     """The facts of one node. Reading it costs nothing but the composing."""
 
-    def __init__(self, settings: Settings, desired: DesiredState, supervisor: Supervisor) -> None:
+    def __init__(
+        self, settings: Settings, desired: DesiredState, supervisor: Supervisor, gpus: GpuLedger, state_dir: Path
+    ) -> None:
         self.settings = settings
+        self.gpus = gpus
+        self.state_dir = state_dir
         self.started_at = time.time()
         self.keys: list[KeyRecord] = []
         self.draining = False

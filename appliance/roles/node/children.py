@@ -20,9 +20,11 @@ from appliance.graph.arguments import flag_value
 from appliance.models.hub.reference import HubReference, parse_reference
 from appliance.models.sizes import weights_bytes
 from appliance.models.store import ModelStore
+from appliance.roles.node.gpu_demand import tensor_parallel_args
 from appliance.roles.node.public_sockets import PublicSockets
 from appliance.roles.own_executable import frozen, own_command
 from appliance.supervision.environment import child_environment
+from appliance.supervision.gpu_placing import LedgerPlacing
 from appliance.supervision.process import LaunchPlan
 
 GB = 1e9
@@ -33,6 +35,7 @@ class Launcher:
 
     def __init__(self, settings: Settings, paths: Paths, sockets: PublicSockets) -> None:
         self._settings, self._paths, self._sockets = settings, paths, sockets
+        self._gpus: LedgerPlacing | None = None
         self._base = without_child_variables(environment())
 
     def __call__(self, instance: ComponentInstance, worker: WorkerId) -> LaunchPlan:
@@ -48,12 +51,25 @@ class Launcher:
         place = {STATE_DIR: str(self._paths.state_dir)}
         token = hub_token_variables(self._base) if _is_from_hub(instance) else {}
         extra = settings_environment(self._settings) | place | token | instance.env | child.variables()
+        more, gpus = self._gpu_parts(instance, worker)
         return LaunchPlan(
-            argv=own_command(*instance.argv),
-            env=child_environment(self._base, extra, frozen=frozen(), foreign=False),
+            argv=own_command(*instance.argv, *more),
+            env=child_environment(self._base, extra | gpus, frozen=frozen(), foreign=False),
             pass_fds=fds,
             address=str(link) if link else "",
         )
+
+    def place_on(self, gpus: LedgerPlacing) -> None:
+        """Workers that are started from now on see the GPUs that they were given, and no others."""
+        self._gpus = gpus
+
+    def _gpu_parts(self, instance: ComponentInstance, worker: WorkerId) -> tuple[tuple[str, ...], dict[str, str]]:
+        """Arguments and variables by which a worker finds its GPUs."""
+        if self._gpus is None or instance.argv[0] != "worker":
+            return (), {}
+        grant = self._gpus.grant(worker)
+        more = tensor_parallel_args(instance, len(grant.uuids)) if grant else ()
+        return more, self._gpus.environment(worker)
 
     def use(self, settings: Settings) -> None:
         """Children that are started from now on get these settings."""
@@ -66,9 +82,12 @@ class Launcher:
     def start_deadline_s(self, instance: ComponentInstance) -> float:
         """Longest wait for READY, by the size of the model's weights; those of a hub count once they lie here."""
         supervision = self._settings.supervision
-        model = flag_value(instance.argv, "--model")
-        size = weights_bytes(self._local(model)) if model else 0
+        size = self.weights_bytes(flag_value(instance.argv, "--model") or "")
         return supervision.start_base_s + supervision.start_per_gb_s * size / GB
+
+    def weights_bytes(self, model: str) -> int:
+        """Size of the weights of a model by name or path; 0 while that is not known."""
+        return weights_bytes(self._local(model)) if model else 0
 
     def _local(self, model: str) -> Path:
         """Where a model of a hub lies; anything else is a path already, or nothing."""

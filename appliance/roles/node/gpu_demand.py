@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from math import prod
 
 from appliance.core.errors import UsageError
-from appliance.core.gpus import GIB, GpuDemand, GpuRequest
+from appliance.core.gpus import GIB, GpuDemand
 from appliance.core.instances import ComponentInstance
 from appliance.graph.arguments import flag_value
 

@@ -10,6 +10,7 @@ from appliance.core.identity import instance_number
 from appliance.core.records import ModelRecord
 from appliance.frontend.control.views import BusyThreshold, Health, InstanceView
 from appliance.roles.node.board import Board
+from appliance.roles.node.gpu_views import add_gpu_metrics
 from appliance.supervision.views import WorkerView
 from appliance.telemetry.cells import Metrics, Series, merge_series
 from appliance.telemetry.metrics import TABLE, render
@@ -58,6 +59,7 @@ class NodeView:
             metrics.cell("appliance_worker_restarts_total", view.instance.component).add(view.restarts)
             if view.card is not None:
                 _add_model_gauges(metrics, view, self._board.settings.requests.migration_limit)
+        add_gpu_metrics(metrics, self._board.gpus)
         return metrics.series()
 
 

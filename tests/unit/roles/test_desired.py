@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -16,6 +17,7 @@ from appliance.roles.node.board import Board
 from appliance.roles.node.desired import OWN_GRAPH, REWRITE_S, DesiredState
 from appliance.roles.node.objects import ObjectStoreAdmin
 from appliance.state.memory import MemoryStateStore
+from appliance.supervision.gpu_ledger import GpuLedger
 from appliance.supervision.supervisor import Supervisor
 from tests.helpers.graphs import graph, worker
 from tests.helpers.instances import FakeWorld
@@ -119,6 +121,6 @@ async def test_a_graph_may_be_called_like_our_own(
 ) -> None:
     await ObjectStoreAdmin(store.memory).apply_objects([graph(worker("w"), name=OWN_GRAPH)])
     await trio.sleep(1)
-    board = Board(Settings(), desired, supervisor)
+    board = Board(Settings(), desired, supervisor, GpuLedger(), Path())
     assert [view.instance.component for view in board.workers()] == ["w"]
     assert [view.instance.component for view in board.front_ends()] == ["frontend"]
