@@ -28,7 +28,7 @@ from appliance.roles.launching import run_role
 from appliance.roles.options import FrontendOptions
 from appliance.roles.signals import watch_stop_signals
 from appliance.routing.router import Router
-from appliance.telemetry.cells import Metrics
+from appliance.telemetry.cells import Metrics, Series
 from appliance.telemetry.event_loop import watch_event_loop
 from appliance.telemetry.logs import set_log_level
 from appliance.telemetry.metrics import TABLE
@@ -77,7 +77,7 @@ class _Frontend:
     async def run(self) -> None:
         sockets = adopt(self._fds)
         async with connect_bus(self._bus_socket, ChildHello("frontend", self._id, 0)) as bus:
-            bus.answer("metrics", self._metrics.series)
+            bus.answer("metrics", self._series)
             bus.answer("requests", self._accounts.snapshot)
             async with trio.open_nursery() as nursery:
                 # An orderly stop comes over the bus; a signal means that its time is over.
@@ -96,6 +96,7 @@ class _Frontend:
         self._fleet = Fleet(links, self._catalog, self._router, nursery, self._caches)
         self._apply(first)
         service = GenerationService(self._catalog, self._router, links, self._accounts, lambda: self._settings.requests)
+        nursery.start_soon(service.run)
         tokens = TokenService(self._catalog, self._router, lambda: self._settings.requests)
         http, paths, template_file = self._settings.http, self._settings.paths, self._settings.requests.template_file
         template = None if template_file is None else read_request_template(template_file)
@@ -158,6 +159,11 @@ class _Frontend:
 
     def _on_kv_events(self, worker: WorkerId, rank: int, first_id: int, events: list[KvEvent]) -> None:
         self._caches.on_kv_events(worker, rank, first_id, events)
+
+    def _series(self) -> list[Series]:
+        for (kind, outcome), count in self._router.measures.events.items():
+            self._metrics.cell("dynamo_component_kv_cache_events_applied", kind, outcome).set(count)
+        return self._metrics.series()
 
     def _count_warning(self, kind: str) -> None:
         self._metrics.cell("dynamo_component_kv_cache_event_warnings", kind).add()
