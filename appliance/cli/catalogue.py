@@ -38,6 +38,7 @@ VERBS: dict[str, Entry] = {
     "version": Entry("version:version", "Show version, commit and engines.", "Settings"),
     "worker": Entry("roles:worker", "One engine process (started by serve).", "Roles"),
     "frontend": Entry("roles:frontend", "One front-end process (started by serve).", "Roles"),
+    "router": Entry("router:router", "Choose workers for prompts that others send.", "Roles"),
     "indexer": Entry("indexer:indexer", "Tell who holds which KV blocks, for routers.", "Roles"),
 }
 """In the order of `--help`."""

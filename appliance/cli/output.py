@@ -17,7 +17,10 @@ GOOD, BAD, WAITING = "green", "red", "yellow"
 COLOURS = {
     "ready": GOOD,
     "true": GOOD,
+    "ok": GOOD,
     "failed": BAD,
+    "fail": BAD,
+    "warn": WAITING,
     "false": BAD,
     "backoff": WAITING,
     "starting": WAITING,
