@@ -159,6 +159,13 @@ class ActiveLoad:
             booking.keep = max(0.0, 1 - generated / max(booking.expected_output, 1))
             self._weighted[key] = booking
 
+    def fade(self, key: Hashable, keep: float) -> None:
+        """The blocks that only this request uses count by `keep`, from 0 to 1. An unknown request changes nothing."""
+        booking = self._bookings.get(key)
+        if booking is not None:
+            booking.keep = keep
+            self._weighted[key] = booking
+
     def blocks_now(self) -> int:
         """Blocks in use, those of requests about to end counted by what is left of them, rounded."""
         if not self._weighted:

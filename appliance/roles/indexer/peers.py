@@ -58,18 +58,23 @@ class Peers:
 
 
 async def recover(registry: Registry, peers: Peers, block_size: int) -> None:
-    """Begin with what the first peer that answers knows of indexes with our block size. The others are logged."""
+    """Begin with what the first peer that answers knows of indexes with our block size."""
+    for name, one in (await fetch_first(peers)).items():
+        if one.block_size == block_size:
+            _replay(registry, name, one)
+
+
+async def fetch_first(peers: Peers) -> dict[str, IndexDump]:
+    """What the first peer that answers knows; nothing when none does. Those that do not are logged."""
     for url in peers.urls():
         try:
             dumps = await trio.to_thread.run_sync(fetch_dump, url, abandon_on_cancel=True)
         except PeerLost as error:
             log.warning("%s", error.message)
             continue
-        for name, one in dumps.items():
-            if one.block_size == block_size:
-                _replay(registry, name, one)
         log.info("recovered from a peer url=%s indexes=%s", url, len(dumps))
-        return
+        return dumps
+    return {}
 
 
 def fetch_dump(url: str) -> dict[str, IndexDump]:
