@@ -77,6 +77,12 @@ def test_a_pull_goes_on_after_its_end(hub: FakeHub, box: Appliance, ending: sign
     assert Path(lines[-1]["path"]).read_bytes() == hub.repos[NAME].files[GGUF]
 
 
+def test_a_pull_goes_through_the_proxy_of_the_environment(hub: FakeHub, box: Appliance) -> None:
+    box.extra_env |= {"HF_ENDPOINT": "http://hub.invalid", "HTTP_PROXY": hub.url}
+    assert f"{NAME}@{COMMIT} is here" in box.cli("models", "pull", NAME)
+    assert hub.requests[0][0] == f"http://hub.invalid/api/models/{NAME}?blobs=true"
+
+
 def test_a_hub_model_is_served_and_kept(hub: FakeHub, box: Appliance, tmp_path: Path) -> None:
     hub.hold_after = HELD_AT
     box.start(NAME, "--hold-s", "1", wait=False)
