@@ -47,7 +47,7 @@ kinds = st.fixed_dictionaries(
 
 def make(kind: dict[str, Any], **more: Any) -> Scheduler:
     sglang = SglangSettings(max_prefill_tokens=BUDGET, chunked_prefill_size=BUDGET // 2, schedule_policy="lpm")
-    limits = {
+    limits: dict[str, Any] = {
         "num_gpu_blocks": BLOCKS, "block_size": BLOCK, "max_num_batched_tokens": BUDGET, "max_num_seqs": PLACES,
     }  # fmt: skip
     settings_of_one = EngineSettings(**limits, **kind, sglang=sglang, **more)
@@ -95,9 +95,9 @@ class Watched:
 def apply(index: PrefixIndex, events: Sequence[KvEvent]) -> None:
     for event in events:
         if isinstance(event, StoredBlocks):
-            index.store(HOLDER, event.block_ids, event.local_hashes, event.parent)  # type: ignore[arg-type]  # plain ints
+            index.store(HOLDER, event.block_ids, event.local_hashes, event.parent)
         elif isinstance(event, RemovedBlocks):
-            index.remove(HOLDER, event.block_ids)  # type: ignore[arg-type]  # plain ints
+            index.remove(HOLDER, event.block_ids)
 
 
 @settings(max_examples=60, deadline=None)
@@ -158,7 +158,7 @@ def test_blocks_are_counted_as_by_a_naive_model(backend: str, chains: list[list[
     names: dict[int, tuple[int, ...]] = {}
     holders: list[tuple[list[CachedBlock], list[tuple[int, ...]]]] = []
     for chain in chains:
-        if holders and data.draw(st.booleans()):
+        if data.draw(st.booleans()) and holders:
             blocks, prefixes = holders.pop(data.draw(st.integers(0, len(holders) - 1)))
             pool.release(blocks)
             for prefix in prefixes:

@@ -187,4 +187,4 @@ def test_bad_sglang_settings_are_refused() -> None:
         scheduler(engine_type="sglang", block_size=16, sglang=SglangSettings(chunked_prefill_size=8))
     for bad in ({"schedule_policy": "x"}, {"max_prefill_tokens": 0}, {"schedule_conservativeness": -1}):
         with pytest.raises(UsageError, match=next(iter(bad))):
-            SglangSettings(**bad)  # type: ignore[arg-type]  # values of all kinds in one list
+            SglangSettings(**bad)
