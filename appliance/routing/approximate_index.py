@@ -25,7 +25,7 @@ class ApproximateIndex:
         """More than `max_blocks` blocks are cut down to four fifths of that, the longest unused first."""
         self.ttl_s = ttl_s
         self._max_blocks = max_blocks
-        self._index = PrefixIndex()
+        self.index = PrefixIndex()
         self._uses: deque[tuple[float, int, Holder, Sequence[SequenceHash]]] = deque()
         """Placements in the order of time: expiry, number, and the blocks that were used."""
         self._last_use: dict[Holder, dict[SequenceHash, int]] = {}
@@ -40,7 +40,7 @@ class ApproximateIndex:
     def find_matches(self, local_hashes: Sequence[LocalHash], now: float) -> Overlaps:
         """How many blocks from the first on each slot has, all in device memory."""
         self._expire(now)
-        return self._index.find_matches(local_hashes)
+        return self.index.find_matches(local_hashes)
 
     def record(
         self, holder: Holder, local_hashes: Sequence[LocalHash], sequence: Sequence[SequenceHash], now: float
@@ -58,7 +58,7 @@ class ApproximateIndex:
         if added:
             known = len(sequence) - added
             parent = sequence[known - 1] if known else None
-            self._index.apply(holder, StoredBlocks(list(sequence[known:]), list(local_hashes[known:]), parent))
+            self.index.apply(holder, StoredBlocks(list(sequence[known:]), list(local_hashes[known:]), parent))
             self._count += added
         self._uses.append((now + self.ttl_s, self._number, holder, sequence))
         if self._count > self._max_blocks:
@@ -68,7 +68,7 @@ class ApproximateIndex:
         """A worker has left, or has cleared its cache."""
         for holder in [one for one in self._last_use if one.worker == worker]:
             self._count -= len(self._last_use.pop(holder))
-        self._index.clear(worker)
+        self.index.clear(worker)
 
     def _expire(self, now: float) -> None:
         while self._uses and self._uses[0][0] <= now:
@@ -97,7 +97,7 @@ class ApproximateIndex:
                 del last_use[sequence[end]]
                 gone.append(sequence[end])
         if gone:
-            self._index.apply(holder, RemovedBlocks(gone))
+            self.index.apply(holder, RemovedBlocks(gone))
             self._count -= len(gone)
         if not last_use:
             del self._last_use[holder]

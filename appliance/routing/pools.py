@@ -9,6 +9,7 @@ from appliance.core.requests import ModelCard
 from appliance.routing.asking import Ask
 from appliance.routing.early_events import EarlyEvents
 from appliance.routing.eligibility import no_worker
+from appliance.routing.prefix_index import PrefixIndex
 from appliance.routing.replica_sync import BookingAdded, PrefillCompleted, ReplicaEvent
 from appliance.routing.replicas import ReplicaBookings
 from appliance.routing.scheduler import PoolScheduler, Shared
@@ -134,6 +135,11 @@ class Pools:
             for scheduler in self._replicas
             for slot in scheduler.pool.slots
         ]
+
+    def indexes(self) -> list[PrefixIndex]:
+        """All prefix indexes, reported and guessed."""
+        kept = [scheduler.prefixes for scheduler in self._replicas]
+        return [index for prefixes in kept for index in (prefixes.index, prefixes.guessed.index) if len(index)]
 
     def queued(self) -> dict[str, tuple[int, int]]:
         """Requests and prompt tokens that wait, by worker type."""

@@ -16,6 +16,7 @@ from appliance.core.settings import RouterSettings
 from appliance.routing.asking import Ask, Grant, RoutingRequest
 from appliance.routing.eligibility import no_worker
 from appliance.routing.pools import Pools, SlotLoad
+from appliance.routing.prefix_index import PrefixIndex
 from appliance.routing.replica_sync import ReplicaEvent, Report
 from appliance.routing.scheduler import PoolScheduler, Shared
 from appliance.routing.slots import BusyThresholds
@@ -196,6 +197,10 @@ class Router:
     def loads(self) -> list[SlotLoad]:
         """The load of every slot, as it is now."""
         return self._pools.loads(self._clock())
+
+    def prefix_indexes(self) -> list[PrefixIndex]:
+        """The indexes that are in use: what workers say, and what is guessed. To read only."""
+        return self._pools.indexes()
 
     def queued(self) -> dict[str, tuple[int, int]]:
         """Requests and prompt tokens that wait in queues, by worker type: `prefill` and `decode`."""
