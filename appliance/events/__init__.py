@@ -1,1 +1,1 @@
-"""What engines and other routers say about caches, as it arrives from outside: decoded, put in order, made whole."""
+"""What engines, workers and other routers say about caches: numbered, sent, put in order, made whole."""
