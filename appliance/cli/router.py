@@ -22,6 +22,8 @@ SETTINGS = {
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to bind.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8092, show_default=True, help="Port; 0 takes any.")
 @click.option("--indexer-peers", default="", metavar="URL,...", help="Indexers; the first that answers is copied.")
+@click.option("--replica-sync-port", type=click.IntRange(1, 65535), help="Tell reservations to other routers here.")
+@click.option("--replica-sync-peers", default="", metavar="ENDPOINT,...", help="Routers to listen to, tcp://HOST:PORT.")
 @click.option("--threads", type=click.IntRange(min=1), default=4, help="Accepted, without effect.")
 @click.option("--insecure-no-auth", is_flag=True, help="Serve an address that others can reach; there are no keys.")
 @setting_flags(SETTINGS)
@@ -41,6 +43,8 @@ def router(ctx: click.Context, /, **flags: Any) -> int:
             port=flags["port"],
             settings=settings.router,
             indexer_peers=tuple(url for url in flags["indexer_peers"].split(",") if url),
+            replica_sync_port=flags["replica_sync_port"],
+            replica_sync_peers=tuple(peer for peer in flags["replica_sync_peers"].split(",") if peer),
             insecure_no_auth=flags["insecure_no_auth"],
             log=settings.log,
             debug=call.debug,

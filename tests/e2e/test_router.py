@@ -1,6 +1,7 @@
 """The selection service as a process: workers, choices by cache and load, reservations, probes, refusals."""
 
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -149,3 +150,47 @@ def test_an_indexer_is_copied(binary: str | None, tmp_path: Path) -> None:
             answer = one.ask("POST", "/select", {"model_name": "default", "token_ids": TOKENS})[1]
             assert answer["effective_prefill_tokens"] == 0
             assert one.stop(signal.SIGINT) == 0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_replicas_see_each_others_load(binary: str | None, tmp_path: Path, router: Role) -> None:
+    assert router.ask("POST", "/replica_sync/register_peer", {"url": "tcp://127.0.0.1:1"})[0] == 501
+    first_port, second_port = free_port(), free_port()
+    peer = f"tcp://127.0.0.1:{first_port}"
+    with (
+        role(binary, tmp_path, "router", "--port", "0", "--replica-sync-port", str(first_port)) as first,
+        role(
+            binary,
+            tmp_path,
+            "router",
+            "--port",
+            "0",
+            "--replica-sync-port",
+            str(second_port),
+            "--replica-sync-peers",
+            peer,
+        ) as second,
+    ):
+        for one in (first, second):
+            add(one, 1, "m")
+        assert second.ask("GET", "/replica_sync/peers") == (200, [peer])
+        wish = {"model_name": "m", "token_ids": TOKENS}
+
+        def heard() -> bool:  # a subscription takes a moment, and what is sent before is missed
+            first.ask("POST", "/select_and_reserve", wish | {"selection_id": "probe"})
+            return loads(second, "m")[1][2] > 0 or not first.ask("DELETE", "/reservations/probe")
+
+        eventually(heard)
+        eventually(lambda: loads(second, "m") == loads(first, "m") == {1: (12, 3, 1)})
+        first.ask("POST", "/reservations/probe/prefill_complete")
+        eventually(lambda: loads(second, "m") == {1: (0, 3, 1)})
+        first.ask("DELETE", "/reservations/probe")
+        eventually(lambda: loads(second, "m") == {1: (0, 0, 0)})
+        assert second.ask("POST", "/replica_sync/deregister_peer", {"url": peer})[0] == 200
+        assert second.ask("POST", "/replica_sync/deregister_peer", {"url": peer})[0] == 404
+        assert second.ask("POST", "/replica_sync/register_peer", {"url": "x"})[0] == 400

@@ -83,14 +83,14 @@ class Listeners:
     """All subscriptions of a process."""
 
     def __init__(self, nursery: trio.Nursery, context: ZmqContext) -> None:
+        self.context = context
         self._nursery = nursery
-        self._context = context
         self._open: set[Listener] = set()
         self._retired = FeedCounts()
 
     def start(self, source: Source, block_size: int, feed: EventFeed) -> Listener:
         """Begin to follow a publisher; returns at once."""
-        listener = Listener(ZmqSubscriber(self._context, source, EventConverter(block_size), feed))
+        listener = Listener(ZmqSubscriber(self.context, source, EventConverter(block_size), feed))
         self._open.add(listener)
         self._nursery.start_soon(listener.run)
         return listener

@@ -7,14 +7,16 @@ import msgspec
 from quart import Response
 from quart_trio import QuartTrio
 
-from appliance.core.errors import Conflict
+from appliance.core.errors import Conflict, NotFound, NotImplementedHere
 from appliance.events.router_events import write_router_events
+from appliance.events.zmq_broadcast import Broadcast
 from appliance.frontend.control.serving import answer_json, make_app
 from appliance.roles.indexer.app import read
-from appliance.roles.indexer.bodies import answer_query
+from appliance.roles.indexer.bodies import Peer, answer_query
 from appliance.roles.indexer.http_rules import add_rules
 from appliance.roles.indexer.measures import Measures
 from appliance.roles.router.bodies import OutputBlock, Reservation, Selection, Worker, WorkerChange
+from appliance.roles.router.replica_sync import ReplicaSync
 from appliance.roles.router.selection import Choice, Selector
 from appliance.roles.router.subscriptions import Subscriptions, sources_of
 from appliance.routing.cost import cached_tokens
@@ -26,20 +28,27 @@ OK = {"status": "ok"}
 
 
 def build_router_app(
-    selector: Selector, subscriptions: Subscriptions, measures: Measures, clock: Clock, *, loopback: bool
+    selector: Selector,
+    subscriptions: Subscriptions,
+    replicas: ReplicaSync,
+    measures: Measures,
+    clock: Clock,
+    *,
+    loopback: bool,
 ) -> QuartTrio:
     """The app. With `loopback`, web pages of other origins are refused."""
     app = make_app("appliance.router")
     add_rules(app, measures, loopback=loopback)
-    _add_workers(app, selector, subscriptions)
+    _add_workers(app, selector, subscriptions, replicas)
     _add_selection(app, selector, clock)
-    _add_reservations(app, selector, clock)
+    _add_reservations(app, selector, replicas, clock)
+    _add_peers(app, replicas)
     _add_views(app, selector, clock)
     _add_probes(app, selector, measures)
     return app
 
 
-def _add_workers(app: QuartTrio, selector: Selector, subscriptions: Subscriptions) -> None:
+def _add_workers(app: QuartTrio, selector: Selector, subscriptions: Subscriptions, replicas: ReplicaSync) -> None:
     def describe(worker: Worker) -> dict[str, Any]:
         plain: dict[str, Any] = msgspec.to_builtins(worker)
         return plain | {"listeners": subscriptions.statuses(worker.worker_id)}
@@ -73,7 +82,9 @@ def _add_workers(app: QuartTrio, selector: Selector, subscriptions: Subscription
 
     @app.delete("/workers/<int:worker_id>")
     async def remove(worker_id: int) -> Response:
-        subscriptions.unfollow(selector.remove_worker(worker_id).worker_id)
+        for name in selector.remove_worker(worker_id):
+            replicas.freed(name)
+        subscriptions.unfollow(worker_id)
         return answer_json(OK)
 
 
@@ -81,11 +92,6 @@ def _add_selection(app: QuartTrio, selector: Selector, clock: Clock) -> None:
     @app.post("/select")
     async def select() -> Response:
         return answer_json(_describe(selector.select(await read(Selection), clock())))
-
-    @app.post("/select_and_reserve")
-    async def select_and_reserve() -> Response:
-        wish = await read(Selection)
-        return answer_json(_describe(selector.select_and_reserve(wish, clock())), 201)
 
     @app.post("/best_worker_id")
     async def best_worker_id() -> Response:
@@ -95,14 +101,25 @@ def _add_selection(app: QuartTrio, selector: Selector, clock: Clock) -> None:
         return answer_json(row)
 
 
-def _add_reservations(app: QuartTrio, selector: Selector, clock: Clock) -> None:
+def _add_reservations(app: QuartTrio, selector: Selector, replicas: ReplicaSync, clock: Clock) -> None:
+    @app.post("/select_and_reserve")
+    async def select_and_reserve() -> Response:
+        wish = await read(Selection)
+        choice = selector.select_and_reserve(wish, clock())
+        replicas.added(wish.selection_id, choice)
+        return answer_json(_describe(choice), 201)
+
     @app.post("/reservations")
     async def reserve() -> Response:
-        return answer_json(_describe(selector.reserve(await read(Reservation), clock())), 201)
+        wish = await read(Reservation)
+        choice = selector.reserve(wish, clock())
+        replicas.added(wish.selection_id, choice)
+        return answer_json(_describe(choice), 201)
 
     @app.post("/reservations/<name>/prefill_complete")
     async def prefill_complete(name: str) -> Response:
         selector.complete_prefill(name, clock())
+        replicas.prefill_completed(name)
         return answer_json(OK)
 
     @app.post("/reservations/<name>/output_block")
@@ -114,7 +131,30 @@ def _add_reservations(app: QuartTrio, selector: Selector, clock: Clock) -> None:
     @app.delete("/reservations/<name>")
     async def free(name: str) -> Response:
         selector.free(name, clock())
+        replicas.freed(name)
         return answer_json(OK)
+
+
+def _add_peers(app: QuartTrio, replicas: ReplicaSync) -> None:
+    def broadcast() -> Broadcast:
+        if replicas.broadcast is None:
+            raise NotImplementedHere("replica sync is off: start with --replica-sync-port")
+        return replicas.broadcast
+
+    @app.post("/replica_sync/register_peer")
+    async def register_peer() -> Response:
+        broadcast().listen_to((await read(Peer)).url)
+        return answer_json(OK, 201)
+
+    @app.post("/replica_sync/deregister_peer")
+    async def deregister_peer() -> Response:
+        if not broadcast().ignore((await read(Peer)).url):
+            raise NotFound("peer not found")
+        return answer_json(OK)
+
+    @app.get("/replica_sync/peers")
+    async def list_peers() -> Response:
+        return answer_json([] if replicas.broadcast is None else replicas.broadcast.peers())
 
 
 def _add_views(app: QuartTrio, selector: Selector, clock: Clock) -> None:

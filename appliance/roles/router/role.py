@@ -1,6 +1,7 @@
 """The router role from start to stop."""
 
 import logging
+import secrets
 import time
 from dataclasses import dataclass, field, replace
 
@@ -9,11 +10,14 @@ import trio
 from appliance.core.errors import InvalidRequest
 from appliance.core.settings import LogSettings, RouterSettings
 from appliance.events.router_events import read_router_event
+from appliance.events.zmq_broadcast import broadcasting
+from appliance.events.zmq_sockets import ZmqContext
 from appliance.roles.indexer.listeners import listening
 from appliance.roles.indexer.measures import Measures
 from appliance.roles.indexer.peers import Peers, fetch_first
 from appliance.roles.indexer.registry import ModelKey, Registry
 from appliance.roles.router.app import build_router_app
+from appliance.roles.router.replica_sync import ReplicaSync
 from appliance.roles.router.selection import Selector
 from appliance.roles.router.subscriptions import Subscriptions
 from appliance.roles.standalone import check_open, run_standalone, serve_until_stopped
@@ -33,6 +37,9 @@ class RouterOptions:
     port: int = 8092
     settings: RouterSettings = field(default_factory=RouterSettings)
     indexer_peers: tuple[str, ...] = ()
+    replica_sync_port: int | None = None
+    """Where reservations are told to other routers; None: to nobody."""
+    replica_sync_peers: tuple[str, ...] = ()
     insecure_no_auth: bool = False
     log: LogSettings = field(default_factory=LogSettings)
     debug: bool = False
@@ -47,11 +54,14 @@ def run_router(options: RouterOptions) -> int:
         async with listening() as listeners, trio.open_nursery() as nursery:
             selector = Selector(resolve(replace(options.settings, mode="kv")))
             await recover(selector, Peers(options.indexer_peers))
-            nursery.start_soon(_sweep, selector)
+            replicas = ReplicaSync(selector, secrets.token_hex(8), time.monotonic)
+            nursery.start_soon(_sweep, selector, replicas)
+            if options.replica_sync_port is not None:
+                await nursery.start(_sync, replicas, listeners.context, options)
             measures = Measures(Registry(listeners.start, listeners.close), listeners)
             subscriptions = Subscriptions(listeners)
             loopback = is_loopback(options.host)
-            app = build_router_app(selector, subscriptions, measures, time.monotonic, loopback=loopback)
+            app = build_router_app(selector, subscriptions, replicas, measures, time.monotonic, loopback=loopback)
             await serve_until_stopped(app, options.host, options.port, "workers=0", began)
             nursery.cancel_scope.cancel()
 
@@ -73,8 +83,26 @@ async def recover(selector: Selector, peers: Peers) -> None:
             group.prefixes.apply(holder, [change])
 
 
-async def _sweep(selector: Selector) -> None:
+async def _sync(
+    replicas: ReplicaSync,
+    context: ZmqContext,
+    options: RouterOptions,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    endpoint = f"tcp://{options.host}:{options.replica_sync_port}"
+    async with broadcasting(context, endpoint, replicas.take) as replicas.broadcast:
+        for peer in options.replica_sync_peers:
+            replicas.broadcast.listen_to(peer)
+        task_status.started()
+        await replicas.keep_alive()
+
+
+async def _sweep(selector: Selector, replicas: ReplicaSync) -> None:
     while True:
         await trio.sleep(SWEEP_S)
-        if ended := selector.expire(time.monotonic()):
-            log.warning("reservations were never freed count=%s", ended)
+        ended = selector.expire(time.monotonic())
+        for name in ended:
+            replicas.freed(name)
+        if ended:
+            log.warning("reservations were never freed count=%s", len(ended))

@@ -26,7 +26,7 @@ EXPIRY_S = 3600.0
 """A reservation that nobody frees ends by itself: its owner is gone."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Group:
     """The workers of one model and routing group."""
 
@@ -76,8 +76,8 @@ class Selector:
         group.pool.add(_name(worker.worker_id), _card(worker))
         return group
 
-    def remove_worker(self, worker_id: int) -> Worker:
-        """Forget a worker, its cache and its reservations. Raises `NotFound`."""
+    def remove_worker(self, worker_id: int) -> list[str]:
+        """Forget a worker, its cache and its reservations, whose names are returned. Raises `NotFound`."""
         worker = self.find_worker(worker_id)
         group = self.groups[worker.key]
         del group.workers[worker_id]
@@ -88,7 +88,7 @@ class Selector:
         gone = [name for name, one in self.reserved.items() if one.slot.worker == _name(worker_id)]
         for name in gone:
             del self.reserved[name]
-        return worker
+        return gone
 
     def find_worker(self, worker_id: int) -> Worker:
         """A worker. Raises `NotFound`."""
@@ -160,12 +160,12 @@ class Selector:
         one.slot.load.free(name, now)
         one.group.pool.weigh(one.slot)
 
-    def expire(self, now: float) -> int:
-        """End reservations older than `EXPIRY_S`; how many there were."""
+    def expire(self, now: float) -> list[str]:
+        """End reservations older than `EXPIRY_S`; their names."""
         old = [name for name, one in self.reserved.items() if now - one.since > EXPIRY_S]
         for name in old:
             self.free(name, now)
-        return len(old)
+        return old
 
     def potential_loads(self, wish: Selection, now: float) -> tuple[Group, Sequence[Slot], Scores, Ask]:
         """What every rank would have to do with a prompt. Raises `NotFound` and `ModelNotReady`."""
