@@ -1,9 +1,9 @@
 """What each request did: active requests for `status`, and the request metrics when it ends."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
 
 import trio
 
@@ -57,6 +57,7 @@ class Accounts:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._active: dict[RequestId, Account] = {}
+        self._cells: dict[str, _ModelCells] = {}
 
     @property
     def active(self) -> int:
@@ -78,43 +79,43 @@ class Accounts:
             for a in self._active.values()
         ]
 
-    @contextmanager
-    def request(self, id: RequestId, endpoint: PublicEndpoint) -> Iterator[Account]:
-        """Count a request from here to the end of the block, however it is left."""
-        account = Account(id=id, endpoint=endpoint, started=time.perf_counter())
-        self._active[id] = account
-        try:
-            yield account
-        except ApplianceError as error:
-            self._close(account, "error", _error_type(error))
-            raise
-        except trio.Cancelled:
+    def request(self, id: RequestId, endpoint: PublicEndpoint) -> "OpenAccount":
+        """A context manager that counts a request from here to the end of its block, however it is left."""
+        return OpenAccount(self, Account(id=id, endpoint=endpoint, started=time.perf_counter()))
+
+    def open(self, account: Account) -> None:
+        """The request runs from now on."""
+        self._active[account.id] = account
+
+    def close(self, account: Account, error: BaseException | None) -> None:
+        """The request has ended, with what its handler raised; counts it."""
+        del self._active[account.id]
+        if error is None:
+            error = account.error
+        if error is None:
+            self._count(account, "success", "")
+        elif isinstance(error, ApplianceError):
+            self._count(account, "error", _error_type(error))
+        elif isinstance(error, trio.Cancelled):
             self._metrics.cell(FE + "disconnected_clients").add()
-            self._metrics.cell(FE + "model_cancellation_total", account.model, endpoint, _kind(account)).add()
-            self._close(account, "error", "cancelled")
-            raise
-        except BaseException:
-            self._close(account, "error", "internal")
-            raise
+            self._metrics.cell(FE + "model_cancellation_total", account.model, account.endpoint, _kind(account)).add()
+            self._count(account, "error", "cancelled")
         else:
-            if account.error is not None:
-                self._close(account, "error", _error_type(account.error))
-            else:
-                self._close(account, "success", "")
-        finally:
-            del self._active[id]
+            self._count(account, "error", "internal")
 
     def model_known(self, account: Account, model: str) -> None:
         """The request was decoded: it counts for its model from now on."""
         account.model = model
-        for gauge in ("active_requests", "inflight_requests", "queued_requests"):
-            self._metrics.cell(FE + gauge, model).add()
+        cells = self._cells_of(model)
+        cells.active.value += 1
+        cells.inflight.value += 1
+        cells.queued.value += 1
 
     def first_token(self, account: Account, at: float | None = None) -> None:
         """The first token of the request arrived, now or at a `time.perf_counter` that was noted."""
         if account.first_token is None:
             account.first_token = time.perf_counter() if at is None else at
-            self._metrics.cell(FE + "queued_requests", account.model).add(-1)
+            self._cells_of(account.model).queued.value -= 1
 
     def moved(self, account: Account, *, ongoing: bool) -> None:
         """A stream of the request goes to another worker; `ongoing`: behind tokens that it has already."""
@@ -125,25 +126,68 @@ class Accounts:
         """A stream of the request lost its worker and has grown too long to be moved."""
         self._metrics.cell(FE + "model_migration_max_seq_len_exceeded_total", account.model).add()
 
-    def _close(self, account: Account, status: str, error_type: str) -> None:
+    def _count(self, account: Account, status: str, error_type: str) -> None:
         metrics, model = self._metrics, account.model
         metrics.cell(FE + "requests_total", model, account.endpoint, _kind(account), status, error_type).add()
         if error_type == "overload":
             metrics.cell(FE + "model_rejection_total", model, account.endpoint).add()
         if not model:
             return
-        metrics.cell(FE + "active_requests", model).add(-1)
-        metrics.cell(FE + "inflight_requests", model).add(-1)
-        metrics.histogram(FE + "request_duration_seconds", model).observe(time.perf_counter() - account.started)
+        cells = self._cells_of(model)
+        cells.active.value -= 1
+        cells.inflight.value -= 1
+        cells.duration.observe(time.perf_counter() - account.started)
         if account.first_token is None:
-            metrics.cell(FE + "queued_requests", model).add(-1)
+            cells.queued.value -= 1
             return
-        metrics.histogram(FE + "time_to_first_token_seconds", model).observe(account.first_token - account.started)
-        metrics.histogram(FE + "inter_token_latency_seconds", model).observe_all(account.gaps)
-        metrics.histogram(FE + "input_sequence_tokens", model).observe(account.prompt_tokens)
-        metrics.histogram(FE + "output_sequence_tokens", model).observe(account.output_tokens)
-        metrics.histogram(FE + "cached_tokens", model).observe(account.cached_tokens)
-        metrics.cell(FE + "output_tokens_total", model).add(account.output_tokens)
+        cells.ttft.observe(account.first_token - account.started)
+        cells.itl.observe_all(account.gaps)
+        cells.isl.observe(account.prompt_tokens)
+        cells.osl.observe(account.output_tokens)
+        cells.cached.observe(account.cached_tokens)
+        cells.output.value += account.output_tokens
+
+    def _cells_of(self, model: str) -> "_ModelCells":
+        cells = self._cells.get(model)
+        if cells is None:
+            cells = self._cells[model] = _ModelCells(self._metrics, model)
+        return cells
+
+
+class OpenAccount:
+    """The time in which a request is counted as active."""
+
+    __slots__ = ("_account", "_accounts")
+
+    def __init__(self, accounts: Accounts, account: Account) -> None:
+        self._accounts, self._account = accounts, account
+
+    def __enter__(self) -> Account:
+        self._accounts.open(self._account)
+        return self._account
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._accounts.close(self._account, error)
+
+
+class _ModelCells:
+    """The series of one model that every request touches, looked up once."""
+
+    __slots__ = ("active", "cached", "duration", "inflight", "isl", "itl", "osl", "output", "queued", "ttft")
+
+    def __init__(self, metrics: Metrics, model: str) -> None:
+        self.active = metrics.cell(FE + "active_requests", model)
+        self.inflight = metrics.cell(FE + "inflight_requests", model)
+        self.queued = metrics.cell(FE + "queued_requests", model)
+        self.duration = metrics.histogram(FE + "request_duration_seconds", model)
+        self.ttft = metrics.histogram(FE + "time_to_first_token_seconds", model)
+        self.itl = metrics.histogram(FE + "inter_token_latency_seconds", model)
+        self.isl = metrics.histogram(FE + "input_sequence_tokens", model)
+        self.osl = metrics.histogram(FE + "output_sequence_tokens", model)
+        self.cached = metrics.histogram(FE + "cached_tokens", model)
+        self.output = metrics.cell(FE + "output_tokens_total", model)
 
 
 def _kind(account: Account) -> str:

@@ -18,7 +18,11 @@ from appliance.core.settings import RequestSettings
 from appliance.frontend.accounts import Account, Accounts
 from appliance.frontend.streams.answer import Answer
 from appliance.frontend.streams.choice import ChoiceStream
+from appliance.frontend.vigil import Vigil
 from appliance.routing.router import Placement, Router, RoutingRequest
+
+PING_S = 10.0
+"""Longest silence in protocols that have something to break it with."""
 
 
 class ChoiceRun:
@@ -123,6 +127,7 @@ class AnswerRun:
         transport: WorkerTransport,
         accounts: Accounts,
         settings: RequestSettings,
+        vigil: Vigil,
         pins: Pins = NO_PINS,
         hints: RoutingHints = NO_HINTS,
     ) -> None:
@@ -133,6 +138,9 @@ class AnswerRun:
         self._router, self._transport, self._accounts, self._settings = router, transport, accounts, settings
         self._runs = [ChoiceRun(choice, request) for choice, request in zip(answer.choices, requests, strict=True)]
         self._lost: set[WorkerId] = set()
+        self._vigil = vigil
+        self._last_step_at = 0.0
+        self._silent_since = self._pinged_at = trio.current_time()
         answer.may_move = self._is_worth_a_move
 
     async def run(self) -> None:
@@ -141,12 +149,13 @@ class AnswerRun:
         Raises the error of a choice that cannot go on when nothing was shown. Leaving by any way, also by
         cancellation, cancels what still runs and frees all places.
         """
+        self._vigil.add(self)
         try:
             for run in self._runs:
                 await self._launch(run)
             while True:
                 try:
-                    await self._follow()
+                    await self._answer.wait()
                 except ApplianceError as error:
                     if not self._answer.failed:
                         raise
@@ -155,6 +164,7 @@ class AnswerRun:
                 else:
                     return
         finally:
+            self._vigil.discard(self)
             for run in self._runs:
                 run.leave()
 
@@ -187,17 +197,20 @@ class AnswerRun:
             hints=self._hints,
         )
 
-    async def _follow(self) -> None:
-        """Wait for the answer as long as tokens keep coming; a choice without any for too long has failed."""
-        answer, patience_s = self._answer, self._settings.first_token_s
-        while True:
-            before = [len(run.choice.token_ids) for run in self._runs]
-            with trio.move_on_after(patience_s):
-                await answer.wait()
-                return
-            for run, tokens in zip(self._runs, before, strict=True):
-                if len(run.choice.token_ids) == tokens:
-                    run.choice.on_error(WorkerTimeout(f"the worker gave no token for {patience_s:g} s"))
+    def on_round(self, now: float) -> None:
+        """Break a long silence before the first token; a choice without any for too long has failed. See `Vigil`."""
+        last_step_at = max(run.choice.last_step_at for run in self._runs)
+        if last_step_at != self._last_step_at:
+            self._last_step_at, self._silent_since, self._pinged_at = last_step_at, now, now
+            return
+        if now - self._pinged_at >= PING_S:
+            self._pinged_at = now
+            self._answer.ping()
+        patience_s = self._settings.first_token_s
+        if now - self._silent_since >= patience_s:
+            self._silent_since = now
+            for run in self._runs:
+                run.choice.on_error(WorkerTimeout(f"the worker gave no token for {patience_s:g} s"))
 
     async def _move_failed(self) -> bool:
         """Let failed choices go on elsewhere; False when one of them cannot and nothing was shown."""

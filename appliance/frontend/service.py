@@ -1,7 +1,6 @@
 """The request path: decode, hold until the model is ready, prepare, place, stream; again when a worker is lost."""
 
 import random
-import uuid
 from collections.abc import Callable
 from functools import partial
 
@@ -29,6 +28,7 @@ from appliance.frontend.protocols.responses.decode import decode_responses
 from appliance.frontend.protocols.responses.format import ResponsesFormat
 from appliance.frontend.streams.answer import Answer, PromptFacts
 from appliance.frontend.streams.seams import AnswerFormat, TextTools
+from appliance.frontend.vigil import Vigil
 from appliance.preprocess.answer_parsing import AnswerParsing
 from appliance.preprocess.detokenise import Detokeniser, DropTokens, NoTokens
 from appliance.preprocess.stops import StopMatcher
@@ -52,6 +52,11 @@ class GenerationService:
     ) -> None:
         self._catalog, self._router, self._transport = catalog, router, transport
         self._accounts, self._settings = accounts, settings
+        self._vigil = Vigil()
+
+    async def run(self) -> None:
+        """What goes on beside the handlers, for ever: answers that wait for too long are looked after."""
+        await self._vigil.run()
 
     async def chat(self, exchange: Exchange, *, dispatch: Dispatch = NO_DISPATCH) -> None:
         """`POST /v1/chat/completions`."""
@@ -159,6 +164,7 @@ class GenerationService:
             transport=self._transport,
             accounts=self._accounts,
             settings=self._settings(),
+            vigil=self._vigil,
             pins=pins,
             hints=hints,
         )
@@ -204,7 +210,9 @@ class GenerationService:
 
 def new_id() -> RequestId:
     """A fresh request id: a random UUID, without the system call that an unguessable one would cost."""
-    return RequestId(str(uuid.UUID(int=random.getrandbits(128), version=4)))
+    digits = f"{random.getrandbits(128):032x}"
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return RequestId(f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}")
 
 
 def text_tools(served: ServedModel, request: GenerationRequest, parsing: AnswerParsing | None) -> TextTools:

@@ -152,6 +152,8 @@ class PromptBuilder:
 
     def _constraint(self, request: GenerationRequest) -> Guided | None:
         """What the output must look like. Raises `InvalidRequest` for two of that, or an engine that cannot do it."""
+        if request.guided is None and request.tool_choice in ("auto", "none"):
+            return None  # most requests
         call = call_constraint(request.tools, request.tool_choice, parallel=request.parallel_tool_calls)
         if call is not None and request.guided is not None:
             raise InvalidRequest(

@@ -14,6 +14,8 @@ from appliance.preprocess.token_table import AddedToken, TokenizerDocument
 
 MAX_WORDS = 1 << 16  # about 15 MB of keys and ids
 MAX_WORD_CHARS = 64  # longer parts are rarely met again
+MAX_ENDS = 1 << 13
+MAX_END_CHARS = 256  # template marks of a turn and the word beside them
 MAX_NEW_WORDS = 128  # encoded one by one within one call, about 1 ms; with more the whole text is encoded at once
 MIN_CHARS = 200  # shorter texts are encoded as fast without the cache
 
@@ -125,6 +127,8 @@ class WordCache:
         """`encode` gives the ids of a text without the cache."""
         self._encode = encode
         self._known: dict[str, tuple[int, ...]] = {}
+        self._ends: dict[str, list[int]] = {}
+        """First parts of texts, and last ones with the space in front: chats begin and end with the same marks."""
 
     def lookup(self, text: str) -> list[int] | None:
         """The ids of a text of which nearly all words are known; None when encoding it whole is cheaper.
@@ -139,17 +143,28 @@ class WordCache:
             parts = _join_unclean(parts)
         if len(parts) < 3:
             return None
-        words = parts[1:-1]
-        missing = set(words) - known.keys()
+        first, last = parts[0], parts.pop()
+        del parts[0]
+        missing = set(parts) - known.keys()
         fresh = self._learn(missing) if missing else {}
         if fresh is None:
             return None
-        ids = self._encode(parts[0])
+        ids = self._encode_end(first).copy()
         if fresh:
-            ids.extend(chain.from_iterable(fresh[word] if word in fresh else known[word] for word in words))
+            ids.extend(chain.from_iterable(fresh[word] if word in fresh else known[word] for word in parts))
         else:
-            ids.extend(chain.from_iterable(map(known.__getitem__, words)))
-        ids.extend(self._encode(" " + parts[-1]))
+            ids.extend(chain.from_iterable(map(known.__getitem__, parts)))
+        ids.extend(self._encode_end(" " + last))
+        return ids
+
+    def _encode_end(self, part: str) -> list[int]:
+        ids = self._ends.get(part)
+        if ids is None:
+            ids = self._encode(part)
+            if len(part) <= MAX_END_CHARS:
+                if len(self._ends) >= MAX_ENDS:
+                    self._ends = {}
+                self._ends[part] = ids
         return ids
 
     def _learn(self, missing: set[str]) -> dict[str, tuple[int, ...]] | None:

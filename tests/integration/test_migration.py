@@ -18,6 +18,7 @@ from appliance.frontend.choice_runs import AnswerRun
 from appliance.frontend.protocols.openai.formats import chat_format
 from appliance.frontend.streams.answer import Answer, PromptFacts
 from appliance.frontend.streams.seams import TextTools
+from appliance.frontend.vigil import Vigil
 from appliance.preprocess.stops import StopMatcher
 from appliance.preprocess.tokenizer import TextTokenizer
 from appliance.routing.router import Router
@@ -124,6 +125,7 @@ async def test_greedy_output_is_that_of_an_undisturbed_run(lives_for: int, strea
                 transport=transport,
                 accounts=Accounts(Metrics(TABLE)),
                 settings=RequestSettings(migration_limit=LENGTH),
+                vigil=Vigil(),
             ).run()
             assert got.choices[0].token_ids == wanted.token_ids
             assert got.choices[0].finish == wanted.finish

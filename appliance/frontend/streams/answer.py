@@ -1,6 +1,5 @@
 """One request's answer: joins its choices, and sends them as a stream or in one piece."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -14,8 +13,6 @@ from appliance.frontend.streams.outcome import Members, Usage
 from appliance.frontend.streams.seams import AnswerFormat, Client, TextTools
 
 NO_CACHE = (("cache-control", "no-cache"),)
-PING_S = 10.0
-"""Longest silence before the first event in protocols that have something to break it with."""
 
 
 class PromptFacts(NamedTuple):
@@ -31,7 +28,7 @@ class Answer:
 
     The link's pump calls the choices, which write to the client directly; the task sleeps until there is something
     to do. Nothing goes to the client before the first event, so an error until then can become an HTTP error. Only a
-    protocol with pings opens its stream after `PING_S` without a token; from then on there can be no HTTP error.
+    protocol with pings opens its stream before that, in `ping`; from then on there can be no HTTP error.
     """
 
     def __init__(
@@ -76,8 +73,8 @@ class Answer:
         Raises the first choice's error when that choice may still move, or nothing had been sent: then `failed` names
         the choices, `ChoiceStream.resume` or `restart` takes one up again, and this may be called again. A caller that
         gives up calls `fail`, because some of the answer may have been shown. Other errors end the stream and are in
-        `error`. Raises `ClientStalled` when the client is gone. Cancelling loses nothing. No deadline of its own: the
-        caller has one, and the connection has one for a slow client.
+        `error`. Raises `ClientStalled` when the client is gone. Cancelling loses nothing. No deadline of its own:
+        who runs the choices sees to it that they end, and the connection has one for a slow client.
         """
         while not self._over:
             if self.failed:
@@ -85,7 +82,8 @@ class Answer:
             if self._client.pending or self._client.broken:
                 await self._client.drained()
             else:
-                await self._sleep()
+                await self._wake.wait()
+                self._wake = trio.Event()
         if not self.started:
             self.started = self.shown = True
             self._client.respond(200, self._document())
@@ -144,6 +142,13 @@ class Answer:
         members["total_time_ms"] = round(elapsed * 1e3, 3)
         return members
 
+    def ping(self) -> None:
+        """Break the silence of a stream that has not begun, when the protocol has something to do it with."""
+        if self.streaming and not self.shown and not self._over and (ping := self._format.ping()):
+            self._start_stream()
+            self._client.write(ping)
+            self._client.flush()
+
     # Called by the choices, in the pump.
 
     def put(self, event: bytes) -> None:
@@ -175,17 +180,6 @@ class Answer:
         """A choice ended without a last chunk."""
         if (error.retryable and self.may_move(index)) or not self.fail(error):
             self._wake.set()
-
-    async def _sleep(self) -> None:
-        """Until there is something to do; with a ping to the client whenever nothing came for too long."""
-        patience = trio.move_on_after(PING_S if self.streaming and not self.shown else math.inf)
-        with patience:
-            await self._wake.wait()
-            self._wake = trio.Event()
-        if patience.cancelled_caught and not self.shown and (ping := self._format.ping()):
-            self._start_stream()
-            self._client.write(ping)
-            self._client.flush()
 
     def _start_stream(self) -> None:
         if self.started:

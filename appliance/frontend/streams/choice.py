@@ -49,7 +49,6 @@ class ChoiceStream:
         "_echo",
         "_extra_fields",
         "_frames",
-        "_last_at",
         "_length",
         "_matcher",
         "_outcome_details",
@@ -67,6 +66,7 @@ class ChoiceStream:
         "first_at",
         "gaps",
         "index",
+        "last_step_at",
         "on_over",
         "on_tokens",
         "stop_string",
@@ -116,7 +116,8 @@ class ChoiceStream:
         self._parsed = None if parser is None else ParsedText(parser, one_call=not self._request.parallel_tool_calls)
         self._texts: list[str] = []
         self._parts: list[OutputPart] = []
-        self._last_at = 0.0
+        self.last_step_at = 0.0
+        """`time.perf_counter` of the last step; 0 before the first."""
         self._length = 0  # characters of text so far, shown or not; counted only with details
         self._shown = 0
 
@@ -180,8 +181,8 @@ class ChoiceStream:
                 self.first_at = now
                 self._say_echo()
             else:
-                self.gaps.append(now - self._last_at)
-            self._last_at = now
+                self.gaps.append(now - self.last_step_at)
+            self.last_step_at = now
             self.token_ids += ids
             if self.on_tokens is not None:
                 self.on_tokens()

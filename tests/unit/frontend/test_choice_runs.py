@@ -15,6 +15,7 @@ from appliance.core.requests import EngineRequest, Guided, ModelCard, Sampling, 
 from appliance.core.settings import RequestSettings, RouterSettings
 from appliance.frontend.accounts import Account, Accounts
 from appliance.frontend.choice_runs import AnswerRun
+from appliance.frontend.vigil import Vigil
 from appliance.routing.router import Router
 from appliance.telemetry.cells import Metrics
 from appliance.telemetry.metrics import TABLE
@@ -73,6 +74,7 @@ class Scene:
         self.answer = make_answer(request, self.client)
         self.account = Account(id=ID, endpoint="chat_completions", started=0.0, model="m")
         self.ended = trio.Event()
+        self.vigil = Vigil()
         self.error: ApplianceError | None = None
         self._run = AnswerRun(
             self.answer,
@@ -82,6 +84,7 @@ class Scene:
             transport=self.stage,
             accounts=Accounts(self.metrics),
             settings=settings,
+            vigil=self.vigil,
         )
 
     async def run(self) -> None:
@@ -107,6 +110,7 @@ async def scene(
     made = Scene(chat_request(stream=stream, n=n), asked or engine_request(), settings or RequestSettings())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(made.run)
+        nursery.start_soon(made.vigil.run)
         await wait_all_tasks_blocked()
         yield made
         nursery.cancel_scope.cancel()
@@ -239,6 +243,16 @@ async def test_silent_worker_is_left_after_the_patience(autojump_clock: trio.tes
         assert it.stage.asked[1][1].token_ids == [*PROMPT, *b"a"]
         assert b"worker_timeout" in it.client.body
         assert isinstance(it.answer.error, WorkerTimeout)
+
+
+async def test_round_breaks_the_silence_before_the_first_token(autojump_clock: trio.testing.MockClock) -> None:
+    pings: list[float] = []
+    async with scene() as it:
+        it.answer.ping = lambda: pings.append(trio.current_time())  # type: ignore[method-assign]  # a spy
+        begun = trio.current_time()
+        await trio.sleep(35)
+        assert [round(at - begun) for at in pings] == [10, 20, 30]
+        it.stage.say("a", last=True)
 
 
 async def test_nobody_to_go_on_with_is_an_error_after_the_hold_time(autojump_clock: trio.testing.MockClock) -> None:
