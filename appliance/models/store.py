@@ -224,9 +224,11 @@ class ModelStore:
         draft.replace(folder / MANIFEST)
 
     def _forget_partial(self, snapshot: Snapshot) -> None:
+        """Remove empty folders; parts of another file of the repository may still be wanted."""
         folder = self.partial(snapshot.repo, snapshot.commit)
-        shutil.rmtree(folder, ignore_errors=True)
-        _remove_if_empty(folder.parent)
+        below = [path for path in folder.rglob("*") if path.is_dir()]
+        for path in (*sorted(below, reverse=True), folder, folder.parent):
+            _remove_if_empty(path)
 
 
 def repo_file(path: str, entry: FileEntry) -> RepoFile:

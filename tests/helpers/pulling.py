@@ -29,6 +29,8 @@ class Rig:
     pauses: list[float] = field(default_factory=list)
     fractions: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    interrupt: bool = False
+    """As Ctrl-C would, in a pause between two tries."""
 
     @property
     def store(self) -> ModelStore:
@@ -50,4 +52,6 @@ class Rig:
 
     def _pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
+        if self.interrupt:
+            raise KeyboardInterrupt
         self.seconds += seconds

@@ -127,6 +127,32 @@ def test_parts_of_a_killed_pull_are_used(hub: FakeHub, rig: Rig) -> None:
     assert hub.asked("/cdn/")[0]["range"] == "bytes=5000-"
 
 
+def stop_in_the_middle_of_q8(hub: FakeHub, rig: Rig) -> None:
+    """With two quantisations there, and room for both."""
+    data = hub.repos["acme/tiny-GGUF"].files[GGUF]
+    hub.repos["acme/tiny-GGUF"].files = {"m-Q8_0.gguf": data, "m-Q4_0.gguf": data[:1000]}
+    hub.faults["m-Q8_0.gguf"] = Fault(cut_after=1000, times=1)
+    rig.interrupt = True
+    with pytest.raises(KeyboardInterrupt):
+        pull(rig, "acme/tiny-GGUF", room_bytes=10**9)
+    rig.interrupt = False
+
+
+def test_a_stopped_pull_goes_on_with_the_file_it_had_chosen(hub: FakeHub, rig: Rig) -> None:
+    stop_in_the_middle_of_q8(hub, rig)
+    assert pull(rig, "acme/tiny-GGUF", room_bytes=65 << 20).main == "m-Q8_0.gguf"
+    assert pull(rig, "acme/tiny-GGUF", room_bytes=65 << 20, refresh=True).main == "m-Q8_0.gguf"
+
+
+def test_parts_of_another_file_stay(hub: FakeHub, rig: Rig) -> None:
+    stop_in_the_middle_of_q8(hub, rig)
+    assert pull(rig, "acme/tiny-GGUF:Q4_0").main == "m-Q4_0.gguf"
+    assert rig.store.partials() == {f"acme/tiny-GGUF@{COMMIT}": 1000}
+    assert pull(rig, "acme/tiny-GGUF:Q8_0").main == "m-Q8_0.gguf"
+    assert rig.store.partials() == {}
+    assert sorted(rig.store.models()[0].manifest.models) == ["m-Q4_0.gguf", "m-Q8_0.gguf"]
+
+
 @pytest.mark.parametrize("left", [b"wrong" * 100, b"x" * 10_000_000], ids=["wrong", "too-long"])
 def test_wrong_parts_are_thrown_away(hub: FakeHub, rig: Rig, left: bytes) -> None:
     part = rig.store.partial("acme/tiny-GGUF", COMMIT) / f"{GGUF}.part"

@@ -114,8 +114,10 @@ class Puller:
         if missing:
             self._check_room(parts, missing)
             self._watch.say(f"pulling {reference.at(snapshot.commit)}: {selection.why}, {amount(selection.size)}")
-            _write_plan(parts, selection)
+            if reference.file is None:
+                _write_plan(parts, selection)
         self._fetch(hub, snapshot, missing, wish, received)
+        (parts / PLAN).unlink(missing_ok=True)
         model = self._store.record(
             snapshot,
             selection,
