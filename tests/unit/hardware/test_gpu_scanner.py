@@ -1,5 +1,7 @@
 """Scans through the real pynvml, over a library that tells of machines that do not exist."""
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -246,3 +248,13 @@ async def test_a_call_that_hangs(nvml_library: Path, table: GpuTable, root: Path
         while (found := await scanner.scan()).fault is not None:  # noqa: ASYNC110  the end of a thread has no event
             await trio.sleep(0.02)
     assert found.gpus[0].health is GpuHealth.OK
+
+
+def test_without_a_library_nothing_is_loaded_for_it(root: Path) -> None:
+    code = (
+        "import sys, trio\nfrom pathlib import Path\nfrom appliance.hardware.gpu_scanner import NvmlScanner\n"
+        f"scanner = NvmlScanner(library='{root}/none.so', root=Path('{root}'))\n"
+        "print(trio.run(scanner.scan).fault.value, 'pynvml' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.split() == ["no_gpu", "False"]
