@@ -10,7 +10,7 @@ import trio
 
 from appliance.core.errors import UsageError
 from appliance.web.exchange import Exchange
-from appliance.web.tls import server_context
+from appliance.web.tls import renew_context, server_context
 from tests.helpers.http import RawClient, echo, eventually, get, post, serving
 
 
@@ -134,3 +134,21 @@ async def test_a_request_in_one_packet_with_the_end_of_the_handshake_is_answered
                 incoming.write(await plain.receive_some())
                 with suppress(ssl.SSLWantReadError):
                     answer += session.read(65536)
+
+
+async def test_a_renewed_certificate_serves_new_connections_and_leaves_old_ones(tmp_path: Path) -> None:
+    old, new = make_certificate(tmp_path, "old"), make_certificate(tmp_path, "new")
+    context = server_context(*old)
+    assert context is not None
+    async with serving({"/": echo}, tls=context) as served:
+        before = await connect(served.port, old[0])
+        served.clients.append(before)
+        Path(old[0]).write_text("no certificate")
+        with pytest.raises(UsageError, match="no PEM certificate"):
+            renew_context(context, *old)
+        assert (await before.ask(get("/"))).status == 200  # a bad file changes nothing
+        renew_context(context, *new)
+        after = await connect(served.port, new[0])
+        served.clients.append(after)
+        for client in (before, after):
+            assert (await client.ask(get("/"))).status == 200
