@@ -22,7 +22,7 @@ from appliance.core.model_facts import EngineOptions
 from appliance.core.ports import StreamSink
 from appliance.core.records import ModelRecord
 from appliance.core.requests import EngineRequest, EngineUsage, TokenChunk
-from appliance.core.settings import HttpSettings, PathSettings, RequestSettings
+from appliance.core.settings import HttpSettings, PathSettings, RequestSettings, RouterSettings
 from appliance.engines.cards import make_card
 from appliance.frontend.accounts import Accounts
 from appliance.frontend.catalog import Catalog
@@ -65,7 +65,7 @@ class InstantWorkers(FakeTransport):
 
 
 @asynccontextmanager
-async def front_end(sock: socket.socket) -> AsyncIterator[None]:
+async def front_end(sock: socket.socket, mode: str) -> AsyncIterator[None]:
     """A front end with four workers of the demo model, called m."""
     facts = demo_facts()
     card = make_card(
@@ -77,7 +77,7 @@ async def front_end(sock: socket.socket) -> AsyncIterator[None]:
         max_num_seqs=64,
         total_kv_blocks=8192,
     )
-    catalog, router = Catalog(), make_router()
+    catalog, router = Catalog(), Router(RouterSettings(mode=mode))
     catalog.set_records([ModelRecord(name=ModelName("m"), phase="ready", created=0)])
     await catalog.learn(card, {ref.digest: facts.files[name] for name, ref in facts.refs.items()}, _no_tokenizer)
     for number in range(4):
@@ -91,11 +91,6 @@ async def front_end(sock: socket.socket) -> AsyncIterator[None]:
         spare_the_collector()
         yield
         nursery.cancel_scope.cancel()
-
-
-def make_router() -> Router:
-    """Over the mode that is measured."""
-    return Router("least-loaded")
 
 
 async def _no_tokenizer(_: str) -> list[int]:
@@ -127,9 +122,11 @@ def load(port: int, pipe: Connection) -> None:
     pipe.send(None)
 
 
-async def measure(sock: socket.socket, pipe: Connection, profile: cProfile.Profile | None) -> tuple[float, float]:
+async def measure(
+    sock: socket.socket, pipe: Connection, mode: str, profile: cProfile.Profile | None
+) -> tuple[float, float]:
     """User and system seconds of this process for the measured part."""
-    async with front_end(sock):
+    async with front_end(sock, mode):
         await trio.to_thread.run_sync(pipe.recv)
         before = resource.getrusage(resource.RUSAGE_SELF)
         if profile is not None:
@@ -146,17 +143,17 @@ def main() -> None:
     """Print microseconds of CPU per request, or a profile."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--profile", action="store_true")
-    profile = cProfile.Profile() if parser.parse_args().profile else None
+    parser.add_argument("--router-mode", default="kv")
+    given = parser.parse_args()
+    profile = cProfile.Profile() if given.profile else None
     sock = socket.create_server(("127.0.0.1", 0), backlog=256)
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("fork").Process(target=load, args=(sock.getsockname()[1], theirs))
     process.start()
-    user, system = trio.run(measure, sock, ours, profile)
+    user, system = trio.run(measure, sock, ours, given.router_mode, profile)
     process.join(10)
     if profile is not None:
-        pstats.Stats(profile).sort_stats("tottime").print_stats(50).print_callers(
-            "contextlib.py.*helper|_run.py.*__enter__|new_context|checkpoint|uuid|min}|partial_keys"
-        )
+        pstats.Stats(profile).sort_stats("tottime").print_stats(50)
     scale = 1e6 / REQUESTS
     print(f"short request: {(user + system) * scale:.1f} us (user {user * scale:.1f}, system {system * scale:.1f})")
 
