@@ -16,7 +16,7 @@ from appliance.events.rank_cursor import Change, Phase, Question, RankCursor
 LOG = logging.getLogger(__name__)
 
 Warn = Callable[[str], None]
-"""Counts one event out of the ordinary: `gap`, `stale`, `unknown_worker`, `unknown_rank`, `gave_up`."""
+"""Counts one event out of the ordinary: `gap`, `stale`, `unknown_rank`, `gave_up`."""
 
 
 class CacheView(Protocol):
@@ -91,11 +91,12 @@ class IndexFeed:
                 (self._begin if wanted else self._end)(worker)
 
     def on_kv_events(self, worker: WorkerId, rank: int, first_id: int, events: list[KvEvent]) -> None:
-        """Take in what a link brought. Workers that are not followed (yet) will be asked for everything."""
+        """Take in what a link brought. Workers that are not followed, because they drain, are not listened to."""
         followed = self._workers.get(worker)
-        if followed is None or rank not in followed:
-            if self._wanted:
-                self._warn("unknown_rank" if followed else "unknown_worker")
+        if followed is None:
+            return
+        if rank not in followed:
+            self._warn("unknown_rank")
             return
         cursor = followed[rank].cursor
         was_live, stale = cursor.phase is Phase.LIVE, cursor.stale

@@ -154,7 +154,16 @@ async def test_a_worker_that_goes_leaves_nothing(autojump_clock: trio.testing.Mo
     assert rig.workers.asking == 0
     feed.on_kv_events(W, 0, 2, [TWO])
     assert rig.counts() == {}
-    assert rig.warned == ["unknown_worker"]
+    assert rig.warned == []
+
+
+async def test_events_of_a_rank_that_the_worker_does_not_have_are_counted(nursery: trio.Nursery) -> None:
+    rig = Rig(nursery)
+    rig.workers.add()
+    feed = rig.feed()
+    feed.add(W, range(1))
+    feed.on_kv_events(W, 7, 1, [ONE])
+    assert (rig.warned, rig.counts()) == (["unknown_rank"], {})
 
 
 async def test_nobody_is_asked_while_no_index_is_wanted(
