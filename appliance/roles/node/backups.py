@@ -1,7 +1,7 @@
 """Backups of a running node: a thread packs, the admin API sends what it gets, block by block."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import structlog
@@ -31,7 +31,8 @@ class Backups:
         packing = _Packing(self._state_dir, send, with_models)
         async with trio.open_nursery() as nursery, receive:
             nursery.start_soon(packing.run, self._one_packer)
-            yield packing.blocks(receive)
+            async with aclosing(packing.blocks(receive)) as blocks:
+                yield blocks
             await receive.aclose()  # a packer that still runs ends at its next block
         if packing.done:
             what = "with models" if with_models else "without models"
@@ -57,7 +58,7 @@ class _Packing:
                 self._failure = str(error)
                 log.error("cannot make a backup", reason=self._failure)
 
-    async def blocks(self, receive: trio.MemoryReceiveChannel[bytes]) -> AsyncIterator[bytes]:
+    async def blocks(self, receive: trio.MemoryReceiveChannel[bytes]) -> AsyncGenerator[bytes, None]:
         async for block in receive:
             yield block
         if self._failure:

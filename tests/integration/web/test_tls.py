@@ -143,7 +143,7 @@ async def test_a_renewed_certificate_serves_new_connections_and_leaves_old_ones(
     async with serving({"/": echo}, tls=context) as served:
         before = await connect(served.port, old[0])
         served.clients.append(before)
-        Path(old[0]).write_text("no certificate")
+        await trio.Path(old[0]).write_text("no certificate")
         with pytest.raises(UsageError, match="no PEM certificate"):
             renew_context(context, *old)
         assert (await before.ask(get("/"))).status == 200  # a bad file changes nothing
