@@ -16,7 +16,7 @@ GIB = 1 << 30
 @json_flag
 @click.pass_obj
 def status(call: Call, as_json: bool) -> None:
-    """Show models, workers and front ends of the running appliance."""
+    """Show models, workers, GPUs and front ends of the running appliance."""
     found = call.admin().get("status")
     if as_json:
         print_json(found)
