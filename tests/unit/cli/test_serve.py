@@ -84,3 +84,52 @@ def test_one_name_for_two_models_is_refused(tmp_path: Path) -> None:
 def test_wrong_flags_are_usage_errors(tmp_path: Path, args: tuple[str, ...]) -> None:
     with pytest.raises(click.UsageError):
         options(tmp_path, *args)
+
+
+def test_router_flags_become_settings(tmp_path: Path) -> None:
+    made = options(
+        tmp_path,
+        *("--router-mode", "kv", "--router-kv-overlap-score-credit", "0.5", "--no-router-kv-events"),
+        *(
+            "--router-queue-threshold",
+            "None",
+            "--active-prefill-tokens-threshold",
+            "7",
+            "--router-queue-policy",
+            "wspt",
+        ),
+    )
+    router = made.settings.router
+    assert (router.mode, router.overlap_score_credit, router.kv_events) == ("kv", 0.5, False)
+    assert (router.queue_threshold, router.active_prefill_tokens_threshold, router.queue_policy) == (None, 7, "wspt")
+
+
+def test_old_router_flags_work_and_warn(tmp_path: Path) -> None:
+    made = options(
+        tmp_path,
+        *("--no-kv-events", "--track-output-blocks", "--kv-overlap-score-weight", "0", "--router-event-threads", "4"),
+    )
+    router = made.settings.router
+    assert (router.kv_events, router.track_output_blocks) == (False, True)
+    assert (router.prefill_load_scale, router.overlap_score_credit) == (0.0, 0.0)
+    assert len(made.warnings) == 4
+    assert "ignoring --router-event-threads: it has no effect here" in made.warnings
+    assert options(tmp_path, "--kv-events", "--no-router-kv-events").settings.router.kv_events is False
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--router-kv-overlap-score-credit", "1.1"),
+        ("--router-temperature", "-1"),
+        ("--router-queue-threshold", "many"),
+        ("--router-track-output-blocks", "--no-router-track-active-blocks"),
+        ("--router-prefill-load-model", "aic", "--router-queue-policy", "wspt"),
+        ("--router-prefill-load-model", "aic", "--no-router-track-prefill-tokens"),
+    ],
+)
+def test_router_settings_that_cannot_be_are_one_line(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError) as caught:
+        options(tmp_path, *flags)
+    assert "router." in caught.value.message
+    assert "\n" not in caught.value.message

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from appliance.core.errors import InvalidRequest
-from appliance.core.generation import NO_PINS, Pins
+from appliance.core.generation import NO_HINTS, NO_PINS, Pins, RouterOverrides, RoutingHints
 from appliance.core.identity import RequestId
-from appliance.frontend.pinning import read_pins
+from appliance.frontend.pinning import read_hints, read_pins
 from appliance.frontend.protocols.openai.decode import decode_chat, decode_completion, decode_embedding
 from appliance.frontend.protocols.responses.decode import decode_responses
 from appliance.web.request import HttpRequest
@@ -51,3 +51,60 @@ def test_every_body_with_extras_can_pin(nvext: dict[str, int], pins: Pins) -> No
     assert decode_completion(body(prompt="x"), id_).pins == pins
     assert decode_embedding(body(input="x"), id_).pins == pins
     assert decode_responses(body(input="x"), id_).pins == pins
+
+
+def hints(**nvext: object) -> RoutingHints:
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "nvext": nvext}
+    return decode_chat(json.dumps(body).encode(), RequestId("r")).hints
+
+
+def test_hints_of_the_body() -> None:
+    assert hints() is NO_HINTS
+    assert hints(agent_hints={"priority": 5, "osl": 40, "latency_sensitivity": 9.0}) == RoutingHints(
+        priority_jump_s=5.0, expected_output_tokens=40
+    )
+    assert hints(agent_hints={"priority": -5}).priority_jump_s == 0  # never demoted
+    assert hints(agent_hints={"latency_sensitivity": 1.5}).priority_jump_s == 1.5
+    assert hints(router_config_override={"router_temperature": 0.5, "unknown": 1}).overrides == RouterOverrides(
+        router_temperature=0.5
+    )
+    assert hints(annotations=["query_instance_id:"]).query_only
+    assert hints(routing_constraints={"required_taints": ["a"], "preferred_taints": {"b": 2}}) == RoutingHints(
+        required_taints=("a",), preferred_taints={"b": 2.0}
+    )
+    assert hints(allowed_worker_ids=[3]).allowed_workers == (3,)
+
+
+def test_sessions_of_the_body() -> None:
+    opened = hints(session_control={"session_id": "s", "action": "open"})
+    assert (opened.session_id, opened.session_action, opened.session_ttl_s) == ("s", "open", 300)
+    going_on = hints(session_control={"session_id": "s"})
+    assert (going_on.session_action, going_on.session_ttl_s) == (None, 0)
+    assert hints(session_control={"session_id": "s", "action": "close"}).session_action == "close"
+
+
+@pytest.mark.parametrize(
+    "nvext",
+    [
+        {"session_control": {"action": "open"}},
+        {"session_control": {"session_id": ""}},
+        {"session_control": {"session_id": "s", "action": "end"}},
+        {"session_control": {"session_id": "s", "timeout": 0}},
+        {"router_config_override": {"overlap_score_credit": 2}},
+        {"router_config_override": {"router_temperature": -1}},
+    ],
+)
+def test_hints_that_cannot_be_are_refused(nvext: dict[str, object]) -> None:
+    with pytest.raises(InvalidRequest):
+        hints(**nvext)
+
+
+def test_a_session_in_the_header_counts_when_it_is_switched_on() -> None:
+    asked = request(x_dynamo_session_id="s")
+    assert read_hints(asked, NO_HINTS, 0.0) is NO_HINTS
+    assert read_hints(request(), NO_HINTS, 60.0) is NO_HINTS
+    assert read_hints(asked, NO_HINTS, 60.0) == RoutingHints(session_id="s", session_ttl_s=60.0)
+    own = RoutingHints(session_id="own")
+    assert read_hints(asked, own, 60.0) is own
+    with pytest.raises(InvalidRequest, match="512"):
+        read_hints(request(x_dynamo_session_id="s" * 513), NO_HINTS, 60.0)
