@@ -41,15 +41,18 @@ def make_scripted() -> Engine:
 
 
 def make_vllm() -> Engine:
-    return stand_in(VllmEngine, max_num_seqs=str(SLOTS))
+    engine: Engine = stand_in(VllmEngine, args={"max_num_seqs": str(SLOTS)})
+    return engine
 
 
 def make_old_vllm() -> Engine:
-    return stand_in(VllmEngine, max_num_seqs=str(SLOTS), fake_old="true")
+    engine: Engine = stand_in(VllmEngine, args={"max_num_seqs": str(SLOTS), "fake_old": "true"})
+    return engine
 
 
 def make_sglang() -> Engine:
-    return stand_in(SglangEngine, max_num_seqs=str(SLOTS))
+    engine: Engine = stand_in(SglangEngine, args={"max_num_seqs": str(SLOTS)})
+    return engine
 
 
 MAKERS: dict[str, Callable[[], Engine]] = {

@@ -94,8 +94,9 @@ def test_a_server_that_cannot_start_says_why(binary: str | None, tmp_path: Path)
     state = tmp_path / "state"
     flags = ["--engine", "mocker", "m"]
     with appliance(binary, state, *flags) as one:
-        container = {"name": "main", "args": ["worker", "--engine", "vllm", "--model", str(demo_model_path())]}
-        container["args"] += ["--engine-arg", STAND_IN, "--engine-arg", "fake_crash=cache"]
+        args = ["worker", "--engine", "vllm", "--model", str(demo_model_path())]
+        args += ["--engine-arg", STAND_IN, "--engine-arg", "fake_crash=cache"]
+        container = {"name": "main", "args": args}
         spec = {"components": [{"name": "w", "type": "worker", "podTemplate": {"spec": {"containers": [container]}}}]}
         kind = {"apiVersion": "nvidia.com/v1beta1", "kind": "DynamoGraphDeployment", "metadata": {"name": "broken"}}
         one.cli("apply", "-f", "-", input=json.dumps({**kind, "spec": spec}))

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,6 @@ from appliance.core.kv_publishers import FollowKvEvents
 from appliance.core.model_facts import EngineOptions
 from appliance.engines.foreign.engine import ForeignEngine
 from appliance.engines.foreign.surroundings import Surroundings
-from appliance.engines.sglang import SglangEngine
-from appliance.engines.vllm import VllmEngine
 from tests.helpers.engines import demo_facts
 
 ROOT = Path(__file__).parent.parent.parent
@@ -29,16 +28,18 @@ def around(follow: FollowKvEvents | None = None, engines_dir: Path | None = None
 def stand_in(
     engine: type[ForeignEngine],
     *,
+    args: Mapping[str, str] | None = None,
     follow: FollowKvEvents | None = None,
     options: dict[str, Any] | None = None,
-    **args: str,
 ) -> Any:
     """An engine, not started, whose server will be a stand-in; `args` are engine arguments."""
-    given = {"command": STAND_INS[engine.name], **args}
-    if "url" in args:
+    given = {"command": STAND_INS[engine.name], **(args or {})}
+    if "url" in given:
         del given["command"]
     wish = EngineOptions(**{"served_name": "demo", "context_length": 512, "args": given, **(options or {})})
     return engine(demo_facts(), wish, around(follow))
 
 
-__all__ = ["SglangEngine", "VllmEngine", "around", "stand_in"]
+def has_ability(engine: object, ability: type) -> bool:
+    """Whether an engine has an optional ability."""
+    return isinstance(engine, ability)

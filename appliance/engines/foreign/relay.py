@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import trio
 
-from appliance.core.errors import EngineFailed
+from appliance.core.errors import ApplianceError, EngineFailed
 from appliance.core.ports import TokenSink
 from appliance.core.requests import EngineUsage, FinishReason, TokenLogprob
 from appliance.engines.foreign.refusals import refusal, refusal_in_stream
@@ -75,28 +75,39 @@ async def relay(
         if answer.is_event_stream:
             await _relay_events(answer, reader, sink)
         else:
-            last = _take(reader, [(await answer.read_all()).body])
-            _finish(reader, sink, last)
+            whole = Step()
+            _take(reader, [(await answer.read_all()).body], whole)
+            _finish(reader, sink, whole)
 
 
 async def _relay_events(answer: StreamedAnswer, reader: EventReader, sink: TokenSink) -> None:
     sse = SseReader()
     while (events := await answer.read_events(sse)) is not None:
-        over = DONE in events
-        step = _take(reader, [event for event in events if event != DONE])
-        if over:
+        step = Step()
+        try:
+            _take(reader, [event for event in events if event != DONE], step)
+        except ApplianceError:
+            _show(sink, step)  # what came before the failure is good
+            raise
+        if DONE in events:
             _finish(reader, sink, step)
             with trio.move_on_after(LAST_BYTES_S):
                 await answer.read_all()
             return
-        if step.token_ids or step.text:
-            sink.emit(step.token_ids, None, None, step.logprobs, None, step.text)
+        if _show(sink, step):
             await sink.room()
     _finish(reader, sink, Step())
 
 
-def _take(reader: EventReader, events: list[bytes]) -> Step:
-    whole = Step()
+def _show(sink: TokenSink, step: Step) -> bool:
+    if not (step.token_ids or step.text):
+        return False
+    sink.emit(step.token_ids, None, None, step.logprobs, None, step.text)
+    return True
+
+
+def _take(reader: EventReader, events: list[bytes], whole: Step) -> None:
+    """Add what the events give to a step, up to the first that fails."""
     for data in events:
         event = read_json(data)
         if not isinstance(event, dict):
@@ -107,7 +118,6 @@ def _take(reader: EventReader, events: list[bytes]) -> Step:
             whole.add(reader.take(event))
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
             raise EngineFailed("the engine sent an event that cannot be read") from None
-    return whole
 
 
 def _finish(reader: EventReader, sink: TokenSink, step: Step) -> None:

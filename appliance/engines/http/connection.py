@@ -1,5 +1,6 @@
 """One connection to a server: one exchange at a time, the answer's body in pieces as they arrive."""
 
+import os
 import ssl
 from collections.abc import Sequence
 
@@ -28,6 +29,7 @@ class HttpConnection:
         self._parser = httptools.HttpResponseParser(self)
         self._body: list[bytes] = []
         self._framed = False
+        self._stays_open = False
         self._heard = False
         self.status = 0
         self.headers: dict[str, str] = {}
@@ -50,7 +52,7 @@ class HttpConnection:
     @property
     def reusable(self) -> bool:
         """The last answer ended and both sides keep the connection open."""
-        return self.complete and self._framed and self._parser.should_keep_alive()
+        return self.complete and self._framed and self._stays_open
 
     @property
     def was_silent(self) -> bool:
@@ -118,6 +120,7 @@ class HttpConnection:
 
     def on_message_complete(self) -> None:
         self.complete = self.head_complete
+        self._stays_open = self._parser.should_keep_alive()
 
 
 async def _shake_hands(stream: trio.SSLStream[trio.abc.Stream]) -> None:
@@ -140,4 +143,4 @@ def _reason(error: OSError) -> str:
     if isinstance(inner, BaseExceptionGroup):
         inner = inner.exceptions[0]
     found = inner if isinstance(inner, OSError) else error
-    return (found.strerror or str(found)).lower()
+    return os.strerror(found.errno).lower() if found.errno else str(found)

@@ -216,7 +216,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--enable-lora", action="store_true")
     parser.add_argument("--fake-mark", help="any text, to know the process by")
     parser.add_argument("--fake-version", default="0.33.0")
-    parser.add_argument("--fake-old", action="store_true", help="no route for tokens only")
+    parser.add_argument("--fake-old", action=argparse.BooleanOptionalAction, help="no route for tokens only")
     parser.add_argument("--fake-startup-s", type=float, default=0.0)
     parser.add_argument("--fake-step-s", type=float, default=0.0)
     parser.add_argument("--fake-crash", choices=("oom", "port", "odd", "cache"))

@@ -1,5 +1,7 @@
 """Log lines of starting servers: how far they are, and why they fail."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,7 +66,7 @@ def test_the_cuts_between_pieces_do_not_matter(cuts: list[int]) -> None:
     whole, cut = LogWatch("vllm"), LogWatch("vllm")
     lines = whole.push(VLLM_START)
     places = [0, *sorted(cuts), len(VLLM_START)]
-    pieces = [VLLM_START[a:b] for a, b in zip(places, places[1:], strict=False)]
+    pieces = [VLLM_START[a:b] for a, b in pairwise(places)]
     assert [line for piece in pieces for line in cut.push(piece)] == lines
     assert cut.progress == whole.progress
 

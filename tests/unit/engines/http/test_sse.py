@@ -1,5 +1,7 @@
 """Events out of bytes, however these are cut."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,12 +20,12 @@ EVENTS = [b'{"a":1}', b"two\nlines", b"tight", b"[DONE]"]
 def test_any_cut_gives_the_same_events(cuts: list[int]) -> None:
     reader = SseReader()
     places = [0, *sorted(cuts), len(TEXT)]
-    pieces = [TEXT[a:b] for a, b in zip(places, places[1:], strict=False)]
+    pieces = [TEXT[a:b] for a, b in pairwise(places)]
     assert [event for piece in pieces for event in reader.push(piece)] == EVENTS
 
 
 def test_an_event_without_end_is_refused() -> None:
     reader = SseReader()
+    reader.push(b"x" * LONGEST_EVENT)
     with pytest.raises(EngineFailed, match="too long"):
-        for _ in range(LONGEST_EVENT // 1_000_000 + 2):
-            reader.push(b"x" * 1_000_000)
+        reader.push(b"x")

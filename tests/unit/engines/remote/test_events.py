@@ -54,8 +54,8 @@ def test_calls_go_back_whole_in_their_order() -> None:
         delta(tool_calls=[{"index": 0, "function": {"arguments": " 1}"}}]),
         {"choices": [{"delta": {}, "finish_reason": "tool_calls"}]},
     )  # fmt: skip
-    calls = '<tool_call>\n{"name":"f","arguments":{"a":1}}\n</tool_call><tool_call>\n{"name":"g","arguments":{}}\n</tool_call>'
-    assert text == "well" + calls
+    first_call = '<tool_call>\n{"name":"f","arguments":{"a":1}}\n</tool_call>'
+    assert text == "well" + first_call + '<tool_call>\n{"name":"g","arguments":{}}\n</tool_call>'
 
 
 def test_a_whole_answer_is_read_like_a_stream() -> None:
