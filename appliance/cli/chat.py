@@ -10,6 +10,7 @@ import click
 
 from appliance.cli.admin_client import AdminClient
 from appliance.cli.chat_client import ChatClient, open_chat
+from appliance.cli.models import fetch_for_use
 from appliance.cli.output import is_interactive, note
 from appliance.cli.temporary import temporary_appliance
 from appliance.cli.verb import Call, Verb
@@ -57,7 +58,7 @@ def _appliance(call: Call, model: str | None) -> Iterator[tuple[AdminClient, str
         admin.get("status")
     except NotRunning:
         note("no appliance is running here; starting a temporary one")
-        with temporary_appliance(model) as temporary:
+        with temporary_appliance(fetch_for_use(call, model) if model else None) as temporary:
             yield temporary, None
     else:
         yield admin, model

@@ -16,6 +16,7 @@ from appliance.core.model_facts import ModelFacts
 from appliance.roles.options import ENGINES
 
 if TYPE_CHECKING:
+    from appliance.models.hub.pull import Pulled
     from appliance.models.store import ModelStore, StoredModel
     from appliance.roles.hub_models import ModelSource
 
@@ -42,10 +43,18 @@ def pull(call: Call, /, references: tuple[str, ...], engine: str, as_json: bool,
     MODEL is org/name[@REVISION][:FILE]. FILE is a GGUF file or its quantisation, such as Q4_K_M; without one, the
     largest that fits into memory is taken.
     """
+    from appliance.models.hub.progress import amount
+
     flags: dict[str, object] = {f"hub.{name}": True for name, given in allowed.items() if given}
     source = _source(call, flags)
     for reference in references:
-        _pull(source, reference, engine, as_json=as_json)
+        pulled = _pull(source, reference, engine, as_json=as_json)
+        name, fetched = pulled.model.name, pulled.fetched_bytes
+        if as_json:
+            print_event("done", model=name, path=str(pulled.path), fetched_bytes=fetched)
+        else:
+            how = f", {amount(fetched)} fetched" if fetched else " already"
+            click.echo(f"{name} is here{how}: {pulled.path}")
 
 
 @models.command("list")
@@ -133,8 +142,18 @@ def prune(call: Call) -> None:
     click.echo(f"{amount(_store(call).prune())} freed")
 
 
-def _pull(source: "ModelSource", text: str, engine: str, *, as_json: bool) -> None:
-    from appliance.models.hub.progress import amount
+def fetch_for_use(call: Call, model: str) -> str:
+    """The path of a hub model, fetched into the state dir if it is not there; anything else as it is."""
+    from appliance.roles.hub_models import hub_reference
+
+    if (reference := hub_reference("auto", model)) is None:
+        return model
+    source = _source(call)
+    found = source.store.find_main(reference)
+    return str(found[0].path(found[1]) if found else _pull(source, model, "llamacpp", as_json=False).path)
+
+
+def _pull(source: "ModelSource", text: str, engine: str, *, as_json: bool) -> "Pulled":
     from appliance.models.hub.pull import PullWatch
     from appliance.models.hub.reference import parse_reference
 
@@ -154,11 +173,7 @@ def _pull(source: "ModelSource", text: str, engine: str, *, as_json: bool) -> No
     except KeyboardInterrupt:
         note("stopped; what has come is kept, and the next pull goes on with it")
         raise
-    name, fetched = pulled.model.name, pulled.fetched_bytes
-    if as_json:
-        print_event("done", model=name, path=str(pulled.path), fetched_bytes=fetched)
-    else:
-        click.echo(f"{name} is here" + (f", {amount(fetched)} fetched" if fetched else " already") + f": {pulled.path}")
+    return pulled
 
 
 def _source(call: Call, flags: dict[str, object] | None = None) -> "ModelSource":

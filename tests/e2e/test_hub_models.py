@@ -83,6 +83,14 @@ def test_a_pull_goes_through_the_proxy_of_the_environment(hub: FakeHub, box: App
     assert hub.requests[0][0] == f"http://hub.invalid/api/models/{NAME}?blobs=true"
 
 
+def test_a_chat_without_an_appliance_keeps_what_it_fetched(hub: FakeHub, box: Appliance) -> None:
+    answer = box.cli("chat", NAME, "--prompt", "hi", timeout=120)
+    assert answer.strip()
+    assert "acme" not in answer  # the download is told on stderr
+    box.extra_env |= {"HF_HUB_OFFLINE": "1"}
+    assert box.cli("chat", NAME, "--prompt", "hi", timeout=120) == answer
+
+
 def test_a_hub_model_is_served_and_kept(hub: FakeHub, box: Appliance, tmp_path: Path) -> None:
     hub.hold_after = HELD_AT
     box.start(NAME, "--hold-s", "1", wait=False)
