@@ -18,7 +18,7 @@ bare version >/dev/null || fail "version does not run"
 bare --help >/dev/null || fail "--help does not run"
 bare config explain http.port | grep -q 'any free one' || fail "the setting texts are missing"
 bare models show demo | grep -q tokenizer.json || fail "the demo model is missing"
-for verb in serve worker frontend chat get config keys doctor top backup restore logs; do
+for verb in serve worker frontend chat get config keys doctor top backup restore logs indexer router; do
   bare "$verb" --help >/dev/null || fail "$verb does not load"
 done
 code=0

@@ -85,6 +85,10 @@ class TrioSocket:
 
         Gives other tasks a turn when it waits and every `MESSAGES_PER_TURN` messages, not at each call.
         """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._turn == MESSAGES_PER_TURN:
+            self._turn = 0
+            await trio.lowlevel.checkpoint()
         while True:
             frames = self.receive_nowait()
             if frames is None:
@@ -92,10 +96,6 @@ class TrioSocket:
                 await trio.lowlevel.wait_readable(self._fd)
                 continue
             self._turn += 1
-            if self._turn == MESSAGES_PER_TURN:
-                self._turn = 0
-                # shield: the message has been taken from the socket already
-                await trio.lowlevel.cancel_shielded_checkpoint()
             return frames
 
     def receive_nowait(self) -> list[bytes] | None:

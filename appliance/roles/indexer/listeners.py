@@ -9,6 +9,7 @@ from enum import StrEnum
 
 import trio
 
+from appliance.core.kv_events import KvEvent
 from appliance.events.zmq_convert import EventConverter
 from appliance.events.zmq_sockets import EndpointUnusable, ZmqContext, zmq_context
 from appliance.events.zmq_subscriber import EventFeed, FeedCounts, Source, ZmqSubscriber
@@ -27,13 +28,34 @@ class ListenerStatus(StrEnum):
     """The system will not connect to this endpoint."""
 
 
+class Gate:
+    """A feed that can be shut: nothing gets through any more, whatever is still under way."""
+
+    def __init__(self, feed: EventFeed) -> None:
+        self._feed: EventFeed | None = feed
+
+    def shut(self) -> None:
+        """For good."""
+        self._feed = None
+
+    def take(self, events: list[KvEvent]) -> None:
+        """Pass on."""
+        if self._feed is not None:
+            self._feed.take(events)
+
+    def forget(self) -> None:
+        """Pass on."""
+        if self._feed is not None:
+            self._feed.forget()
+
+
 class Listener:
     """One subscription. `run` it in a nursery; pausing keeps its place, so that a replay can make up for the pause."""
 
-    def __init__(self, subscriber: ZmqSubscriber) -> None:
+    def __init__(self, subscriber: ZmqSubscriber, gate: Gate) -> None:
         self.source = subscriber.source
         self.counts = subscriber.counts
-        self._subscriber = subscriber
+        self._subscriber, self._gate = subscriber, gate
         self._listening = trio.CancelScope()
         self._resumed = trio.Event()
         self._resumed.set()
@@ -75,6 +97,7 @@ class Listener:
     def close(self) -> None:
         """End for good; nothing is fed any more."""
         self._closed = True
+        self._gate.shut()
         self._resumed.set()
         self._listening.cancel()
 
@@ -90,7 +113,8 @@ class Listeners:
 
     def start(self, source: Source, block_size: int, feed: EventFeed) -> Listener:
         """Begin to follow a publisher; returns at once."""
-        listener = Listener(ZmqSubscriber(self.context, source, EventConverter(block_size), feed))
+        gate = Gate(feed)
+        listener = Listener(ZmqSubscriber(self.context, source, EventConverter(block_size), gate), gate)
         self._open.add(listener)
         self._nursery.start_soon(listener.run)
         return listener
