@@ -1,1 +1,1 @@
-"""Which worker serves a request: candidates, load, policies, and waiting for a model that is not ready."""
+"""Which worker serves a request: what is cached where, load, cost, modes, the queue, and waiting for a model."""

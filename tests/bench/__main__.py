@@ -5,7 +5,7 @@ import sys
 
 from tests.bench import frontend
 
-PARTS = ("http_floor", "link", "prefix_index", "preprocess", "streams")
+PARTS = ("http_floor", "link", "prefix_index", "preprocess", "routing", "streams")
 
 
 def main() -> None:
