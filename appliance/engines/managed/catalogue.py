@@ -49,9 +49,9 @@ def newest_environment(engines_dir: Path, engine: str) -> Environment | None:
 
 
 def version_key(version: str) -> tuple[tuple[int, int, str], ...]:
-    """Sorts versions as people read them: numbers by value, and a word after a number makes it older (`1.0rc1`)."""
+    """Sorts versions as people read them: numbers by value, `1.0rc1` before `1.0`, and that before `1.0.post1`."""
     parts = re.findall(r"\d+|[a-z]+", version.lower().partition("+")[0])
-    key = [(1, int(part), "") if part.isdigit() else (-1, 0, part) for part in parts]
+    key = [(1, int(part), "") if part.isdigit() else (1, -1, "") if part == "post" else (-1, 0, part) for part in parts]
     return (*key, (0, 0, ""))
 
 
