@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.core.gpus import Gpu, GpuHealth, GpuLink, GpuProcess, GpuScan, MigDevice
-from appliance.hardware.nvml import GpuLost, Nvml
+from appliance.hardware.nvml import GpuLost, Nvml, NvmlFailed
 from appliance.hardware.sku import find_sku
 
 PCI_DEVICES = Path("/sys/bus/pci/devices")
@@ -56,16 +56,18 @@ class GpuReader:
         """Every GPU that was ever seen, so that one that disappears keeps its name."""
 
     def read(self) -> GpuScan:
-        """All GPUs now. Raises NvmlFailed when not even their number can be had."""
+        """All GPUs now. Raises NvmlFailed when not even their number can be had, or none of them answers."""
         ask, before = self._nvml.ask, dict(self._seen)
         present: dict[str, Gpu] = {}
-        lost: dict[int, str] = {}
+        lost: dict[int, GpuLost | NvmlFailed] = {}
         for index in range(self._nvml.must(self._api.nvmlDeviceGetCount)):
             try:
                 gpu = self._read_one(index)
                 present[gpu.uuid] = gpu
-            except GpuLost as error:
-                lost[index] = str(error)
+            except (GpuLost, NvmlFailed) as error:
+                lost[index] = error
+        if not present and any(isinstance(error, NvmlFailed) for error in lost.values()):
+            raise next(error for error in lost.values() if isinstance(error, NvmlFailed))
         if self._seen != before:
             self._relate()
         found = [replace(gpu, links=self._links.get(gpu.uuid, ())) for gpu in present.values()]
@@ -78,7 +80,7 @@ class GpuReader:
             cuda_version=(cuda // 1000, cuda % 1000 // 10) if cuda else None,
         )
 
-    def _missing(self, present: Mapping[str, Gpu], lost: Mapping[int, str]) -> list[Gpu]:
+    def _missing(self, present: Mapping[str, Gpu], lost: Mapping[int, Exception]) -> list[Gpu]:
         """Those that the driver calls lost, by the name that they had, and those that it no longer lists."""
         missing = [gpu for uuid, gpu in self.known.items() if uuid not in present]
         found = []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import trio
 
-from appliance.core.gpus import Gpu, GpuHealth, GpuScan
+from appliance.core.gpus import Gpu, GpuFault, GpuHealth, GpuScan
 from appliance.hardware.driver_files import read_driver_files
 from appliance.hardware.gpu_facts import GpuReader
 from appliance.hardware.gpu_faults import explain, no_gpu_listed, too_slow
@@ -69,6 +69,11 @@ class NvmlScanner:
         except NvmlFailed as failure:
             self._close()
             return explain(failure, read_driver_files(self._root))
+        except Exception as error:  # what a driver answers that its bindings do not expect must not end the appliance
+            self._close()
+            return explain(
+                NvmlFailed(GpuFault.BROKEN, f"{type(error).__name__}: {error}"), read_driver_files(self._root)
+            )
         self._known = self._reader.known
         if any(gpu.health is not GpuHealth.OK for gpu in scan.gpus):
             self._close()  # while the driver is held open a GPU cannot be reset; a new look also sees that it was

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
+from appliance.core.errors import ApplianceError
 from appliance.core.gpus import GIB, GpuDemand, GpuGrant
 from appliance.core.identity import WorkerId
 from appliance.core.instances import ComponentInstance
@@ -82,7 +83,10 @@ class LedgerPlacing:
         return ""
 
     def has_room(self, instance: ComponentInstance) -> bool:
-        demand = self._demand_of(instance)
+        try:
+            demand = self._demand_of(instance)
+        except ApplianceError:
+            return True  # the claim will say what is wrong
         if demand is None or (demand.may_do_without and has_no_gpu(self._ledger.scan)):
             return True
         if self._ledger.fault is not None:

@@ -13,9 +13,10 @@ GPU_ENGINES = ("vllm", "sglang", "trtllm")
 AT_LEAST = {"vllm": (7, 0), "sglang": (7, 5), "trtllm": (8, 0)}
 """Least compute capability, as their makers say."""
 
-TENSOR_PARALLEL = "tensor_parallel"
+TENSOR_PARALLEL = {"vllm": "tensor_parallel_size", "sglang": "tp_size", "trtllm": "tp_size"}
+"""The engine argument by which each engine is split over GPUs; it is passed on as a flag of the same name."""
 WIDTHS = (
-    (TENSOR_PARALLEL, "tensor_parallel_size", "tp_size", "tp"),
+    ("tensor_parallel", "tensor_parallel_size", "tp_size", "tp"),
     ("pipeline_parallel", "pipeline_parallel_size", "pp_size", "pp"),
 )
 """Engine arguments that multiply the GPUs of one worker; of each row one counts."""
@@ -36,7 +37,7 @@ def gpu_demand(instance: ComponentInstance, weights_of: Callable[[str], int]) ->
         return None
     engine = flag_value(instance.argv, "--engine") or "auto"
     args = engine_args(instance.argv)
-    if engine not in GPU_ENGINES and not instance.gpus and not _wants_layers(args):
+    if not instance.gpus and not _computes_here(engine, args):
         return None
     weights = weights_of(flag_value(instance.argv, "--model") or "")
     need = int(weights * WEIGHTS_FACTOR) + OVERHEAD if weights else 0
@@ -62,16 +63,17 @@ def _demand(instance: ComponentInstance, engine: str, args: Mapping[str, str], n
         shared=shared,
         share=share,
         at_least=AT_LEAST.get(engine),
-        may_do_without=engine == "mocker",
+        # A command of the user's own may be a build for the CPU.
+        may_do_without=engine == "mocker" or "command" in args,
     )
 
 
 def tensor_parallel_args(instance: ComponentInstance, count: int) -> tuple[str, ...]:
     """What is added to the argv of a worker on several GPUs that does not say itself how it is split."""
     engine = flag_value(instance.argv, "--engine")
-    if count < 2 or engine not in GPU_ENGINES or _width(engine_args(instance.argv)):
+    if count < 2 or engine not in TENSOR_PARALLEL or _width(engine_args(instance.argv)):
         return ()
-    return ("--engine-arg", f"{TENSOR_PARALLEL}={count}")
+    return ("--engine-arg", f"{TENSOR_PARALLEL[engine]}={count}")
 
 
 def engine_args(argv: tuple[str, ...]) -> dict[str, str]:
@@ -109,5 +111,8 @@ def _share(args: Mapping[str, str]) -> float | None:
     return None
 
 
-def _wants_layers(args: Mapping[str, str]) -> bool:
+def _computes_here(engine: str, args: Mapping[str, str]) -> bool:
+    """Whether it uses GPUs without being asked to; not a server that runs elsewhere, nor one told to use the CPU."""
+    if engine in GPU_ENGINES:
+        return "url" not in args and args.get("device") != "cpu"
     return args.get("gpu_layers", "0") != "0"

@@ -221,6 +221,26 @@ async def test_a_gpu_that_was_lost_before_we_came(nvml_library: Path, table: Gpu
     assert (fine.health, lost.health, lost.uuid) == (GpuHealth.OK, GpuHealth.LOST, "unknown-1")
 
 
+@pytest.mark.parametrize("code", [4, 999])
+async def test_one_gpu_that_cannot_be_asked_costs_no_other(
+    nvml_library: Path, table: GpuTable, root: Path, code: int
+) -> None:
+    h100_sxm(table, 2).gpus[0]["lost"] = str(code)
+    table.write()
+    found = await scan(nvml_library, root)
+    assert (found.fault, [gpu.health for gpu in found.gpus]) == (None, [GpuHealth.LOST, GpuHealth.OK])
+    table.change(1, lost=code)
+    assert (await scan(nvml_library, root)).fault in (GpuFault.NO_PERMISSION, GpuFault.BROKEN)
+
+
+async def test_a_driver_that_speaks_gibberish(nvml_library: Path, table: GpuTable, root: Path) -> None:
+    table.add(name=b"\xff\xfe".decode("latin-1")).write()
+    table.path.write_bytes(table.path.read_bytes().replace("\xff\xfe".encode(), b"\xff\xfe"))
+    found = await scan(nvml_library, root)
+    assert found.fault is GpuFault.BROKEN
+    assert "UnicodeDecodeError" in found.message
+
+
 async def test_a_gpu_falls_off_the_bus(nvml_library: Path, table: GpuTable, root: Path) -> None:
     h100_sxm(table, 3).write()
     scanner = NvmlScanner(library=str(nvml_library), root=root)

@@ -48,6 +48,16 @@ def test_engines_that_need_one(engine: str) -> None:
     assert (unknown.count, unknown.memory_bytes) == (1, 0)
 
 
+@pytest.mark.parametrize("pair", ["url=http://127.0.0.1:9", "device=cpu"])
+def test_engines_that_compute_elsewhere(pair: str) -> None:
+    assert demand(instance("vllm", pair)) is None
+
+
+def test_a_command_of_the_user_may_be_a_build_for_the_cpu() -> None:
+    assert must(instance("vllm", "command=mine serve")).may_do_without
+    assert not must(instance("vllm")).may_do_without
+
+
 def test_split_engines() -> None:
     assert must(instance("vllm", "tensor-parallel-size=4")).count == 4
     assert must(instance("sglang", "tp=2", "pp_size=2")).count == 4
@@ -79,7 +89,8 @@ def test_the_mocker_does_without_where_there_is_none() -> None:
 
 
 def test_a_worker_on_several_is_told_so_unless_it_says_itself() -> None:
-    assert tensor_parallel_args(instance("vllm"), 2) == ("--engine-arg", "tensor_parallel=2")
+    assert tensor_parallel_args(instance("vllm"), 2) == ("--engine-arg", "tensor_parallel_size=2")
+    assert tensor_parallel_args(instance("sglang"), 4) == ("--engine-arg", "tp_size=4")
     assert tensor_parallel_args(instance("vllm"), 1) == ()
     assert tensor_parallel_args(instance("vllm", "tp=2"), 2) == ()
     assert tensor_parallel_args(instance("mocker"), 2) == ()

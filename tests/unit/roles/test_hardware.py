@@ -1,11 +1,13 @@
 """The node's GPUs over time: looks, claims, alarms, views; with looks that a test makes up."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from appliance.core.errors import UsageError
 from appliance.core.gpus import GIB, GpuFault, GpuHealth, GpuRequest, GpuScan
 from appliance.core.identity import WorkerId
 from appliance.core.instances import ComponentInstance
@@ -141,6 +143,16 @@ async def test_loads_take_turns_on_a_shared_gpu(bench: Bench, autojump_clock: Mo
     bench.placing.loaded(A)
     assert bench.placing.claim(instance(1, gpus=part), B) == ""
     assert not bench.placing.has_room(instance(2, gpus=part))
+
+
+async def test_a_wish_that_contradicts_itself_is_refused_by_the_claim_only(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    await wait_all_tasks_blocked()
+    wrong = replace(instance(engine="vllm"), argv=("worker", "--engine", "vllm", "--engine-arg", "tp=4"))
+    assert bench.placing.has_room(wrong)
+    with pytest.raises(UsageError, match="asks for 1 GPUs"):
+        bench.placing.claim(wrong, A)
 
 
 async def test_views(bench: Bench, autojump_clock: MockClock) -> None:
