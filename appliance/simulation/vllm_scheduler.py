@@ -81,7 +81,11 @@ class VllmScheduler(Scheduler):
         plan.spend(sequence, tokens, self._count(sequence, tokens, plan.done))
 
     def _admit(self, plan: _Plan, now_ms: float) -> None:
-        """Let waiting sequences in until one does not fit. One that needed a preemption is the last of the pass."""
+        """Let waiting sequences in until one does not fit.
+
+        One that gets a token in this very pass may take blocks from others, and is then the last of the pass. So every
+        pass that takes blocks gives a token, and two long prompts do not rob each other for ever.
+        """
         self.blocks.settle()
         while self._waiting and self._places_left > 0:
             sequence = self._waiting[0]
@@ -90,7 +94,7 @@ class VllmScheduler(Scheduler):
             if tokens is None:
                 return
             fits = self._fits(sequence, cached + tokens)
-            if not fits and not self._may_make_way(sequence, cached + tokens):
+            if not fits and (cached + tokens < sequence.length or not self._may_make_way(sequence, cached + tokens)):
                 return
             self._waiting.popleft()
             if not fits and not self._make_way(sequence, cached + tokens, plan):
@@ -132,7 +136,7 @@ class VllmScheduler(Scheduler):
     def _make_way(self, sequence: RunningSequence, tokens: int, plan: _Plan) -> bool:
         """Preempt running sequences until a waiting one fits; False when that is not enough.
 
-        A prompt that is not complete is left alone: two that take each other's blocks would never end.
+        A prompt that is not complete is left alone: all work on it would be lost.
         """
         while not self._fits(sequence, tokens):
             victim = next((each for each in self._victims() if not each.is_prefilling), None)

@@ -27,7 +27,7 @@ BUDGET = 24
 PLACES = 3
 HOLDER = Holder(WorkerId("w"), 0)
 
-prompts = st.lists(st.integers(0, 2), min_size=1, max_size=6).flatmap(
+prompts = st.lists(st.integers(0, 2), min_size=1, max_size=12).flatmap(
     lambda blocks: st.integers(1, len(blocks) * BLOCK).map(
         lambda length: [number for number in blocks for _ in range(BLOCK)][:length]
     )
@@ -81,6 +81,8 @@ class Watched:
         apply(self.index, done.events)
 
     def submit(self, number: int, prompt: list[int], output_tokens: int, present: bool) -> None:
+        if not self.engine.settings.enable_chunked_prefill:
+            prompt = prompt[:BUDGET]  # a longer one would be refused
         sequence = self.engine.submit(simulated(prompt, output_tokens, name=number, prompt_present=present))
         self.given[sequence] = 0
 

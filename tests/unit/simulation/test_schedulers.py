@@ -88,6 +88,26 @@ def test_a_watermark_keeps_blocks_free() -> None:
     assert [each.request.id for each, _ in engine.step(0).admitted] == ["1"]
 
 
+@pytest.mark.parametrize("mode", ["lifo", "fifo"])
+def test_two_long_prompts_do_not_rob_each_other_for_ever(mode: str) -> None:
+    engine = scheduler(block_size=4, num_gpu_blocks=16, max_num_batched_tokens=24, preemption_mode=mode)
+    sequences = [engine.submit(simulated(prompt_of(name, 60), 5, name=name)) for name in (1, 2)]
+    for _ in range(50):
+        engine.step(0)
+    assert [sequence.output_tokens for sequence in sequences] == [5, 5]
+
+
+def test_output_can_be_reused_while_it_goes_on() -> None:
+    engine = scheduler(block_size=16)
+    first = simulated(prompt_of(1, 40), 100, name=1)
+    engine.submit(first)
+    for _ in range(41):
+        engine.step(0)
+    second = engine.submit(simulated([*first.prompt, *first.output(0, 40)], 5, name=2))
+    engine.step(0)
+    assert second.cached_tokens == 80
+
+
 def test_sglang_computes_prompts_before_it_decodes() -> None:
     engine = scheduler(engine_type="sglang", block_size=16)
     first = engine.submit(simulated(prompt_of(1, 100), 5, name=1))
