@@ -20,6 +20,8 @@ class FakeOpenAi:
 
     def routes(self) -> dict[str, Any]:
         return {
+            "GET /health": lambda exchange: exchange.reply(200, b""),
+            "GET /version": lambda exchange: exchange.reply(200, {"version": "1.2.0"}),
             "GET /v1/models": self.list_models,
             "POST /v1/chat/completions": self.chat,
             "POST /v1/completions": self.complete,
@@ -102,6 +104,10 @@ def pieces_of(text: str) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("model", nargs="?", help="as `trtllm-serve` takes it")
+    parser.add_argument("--host")
+    parser.add_argument("--max_seq_len", type=int)
+    parser.add_argument("--max_batch_size", type=int)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--models", default="tiny-remote")
     parser.add_argument("--step-s", type=float, default=0.0)
