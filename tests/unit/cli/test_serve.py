@@ -79,7 +79,7 @@ def test_one_name_for_two_models_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "args", [("--engine", "vllm"), ("--replicas", "-1"), ("--task", "sing"), ("--engine-arg", "novalue"), ("--bogus",)]
+    "args", [("--engine", "vlm"), ("--replicas", "-1"), ("--task", "sing"), ("--engine-arg", "novalue"), ("--bogus",)]
 )
 def test_wrong_flags_are_usage_errors(tmp_path: Path, args: tuple[str, ...]) -> None:
     with pytest.raises(click.UsageError):
