@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.core.gpus import GIB, Gpu, GpuDemand, GpuHealth
@@ -103,6 +103,7 @@ class Run:
                     self.ledger.release(worker)
 
 
+@settings(deadline=None)  # a shared machine may stand still for a while
 @given(machines(), steps)
 def test_no_history_promises_too_much(gpus: list[Gpu], script: list[tuple[str, object]]) -> None:
     run = Run(gpus)
@@ -117,6 +118,7 @@ def test_no_history_promises_too_much(gpus: list[Gpu], script: list[tuple[str, o
     assert all(not place.promised and not place.taken for place in run.ledger.places())
 
 
+@settings(deadline=None)  # a shared machine may stand still for a while
 @given(machines(), st.integers(2, 5))
 def test_islands_are_kept_to(gpus: list[Gpu], count: int) -> None:
     """Several GPUs without a word about it are of one kind and joined each with each."""
