@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import NamedTuple
 
 from appliance.routing.index_events import Holder
 from appliance.routing.overlap import Overlaps
@@ -29,8 +30,7 @@ class Prompt:
     """Blocks from the first on in a cache that every worker reads."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
+class Scores(NamedTuple):
     """The parts of the costs, slot by slot."""
 
     costs: list[float]

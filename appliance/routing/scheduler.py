@@ -5,7 +5,7 @@ in virtual time. `DESIGN.md` has the picture.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
 from random import Random
 
@@ -195,7 +195,7 @@ class PoolScheduler:
             tokens + ask.prompt.isl - cached_tokens(slot.holder, ask.prompt, ask.weights, size)
             for slot, tokens in zip(slots, scores.prefill_tokens, strict=True)
         ]
-        return slots, replace(scores, prefill_tokens=new)
+        return slots, scores._replace(prefill_tokens=new)
 
     def _take_settings(self) -> None:
         settings = self._shared.settings
@@ -244,7 +244,7 @@ class PoolScheduler:
         costs = scores.costs
         if request.hints.preferred_taints:
             costs = prefer(costs, slots, request.hints.preferred_taints)
-            scores = replace(scores, costs=costs)
+            scores = scores._replace(costs=costs)
         number = choose(costs, weights.temperature, self._shared.source) if len(slots) > 1 else 0
         reason = reason or ("lowest cost" if weights.temperature == 0 else "drawn by cost")
         return self._grant(request, slots, number, now, excluded, reason, ask, scores)
