@@ -70,8 +70,13 @@ def size_bytes(folder: Path) -> int:
 
 @contextmanager
 def in_use(folder: Path) -> Iterator[None]:
-    """Keep an environment from being removed while the block runs, also when this process dies in it."""
-    with (folder / LOCK).open("ab") as file:
+    """Keep an environment from being removed while the block runs, until the process ends at the latest."""
+    try:
+        file = (folder / LOCK).open("rb")
+    except OSError:  # not ours to read, so its owner does not ask us either
+        yield
+        return
+    with file:
         fcntl.flock(file, fcntl.LOCK_SH)
         yield
 
@@ -79,17 +84,18 @@ def in_use(folder: Path) -> Iterator[None]:
 def is_in_use(folder: Path) -> bool:
     """Whether some process is within `in_use`."""
     try:
-        with (folder / LOCK).open("ab") as file:
+        with (folder / LOCK).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:
-        return False  # an environment of another user cannot be locked, nor removed
+        return False
     return False
 
 
 def write_note(folder: Path, engine: str, version: str) -> None:
     """Mark an environment as complete."""
+    (folder / LOCK).touch()
     (folder / NOTE).write_text(json.dumps({"engine": engine, "version": version}) + "\n")
 
 

@@ -90,13 +90,13 @@ class StepLoop:
 
     async def _step(self) -> None:
         now = trio.current_time()
-        self._work = trio.Event()
         done = self._scheduler.step(now * MS_PER_S)
         if done.events:
             self._take_events(done.events)
         for sequence, _ in done.admitted:
             self._streams[sequence].cached_tokens = sequence.cached_tokens
         if not done.did_something:
+            self._work = trio.Event()
             with trio.move_on_at(math.inf if done.wake_ms is None else done.wake_ms / MS_PER_S):
                 await self._work.wait()  # without any stream this is the idle state: no deadline
             return
