@@ -180,6 +180,8 @@ class SupervisionSettings:
     """Start deadline of a worker with an empty model."""
     start_per_gb_s: float = 30.0
     """Added start deadline per GB of model file."""
+    start_server_s: float = 900.0
+    """Added start deadline of vllm, sglang and trtllm, which compile and capture graphs before they serve."""
     backoff_first_s: float = 0.5
     """First wait after an early exit."""
     backoff_factor: float = 2.0

@@ -10,12 +10,10 @@ from appliance.core.requests import Sampling
 from appliance.models.demo import DEMO_NAME, demo_model_path
 from appliance.models.facts import describe_model
 from appliance.models.memory_fit import refuse_if_too_large
-from appliance.roles.options import ENGINES
+from appliance.roles.options import ENGINES, SERVERS
 
 TEXT_ENGINES = ("remote", "trtllm")
 """Engines that need no file of the model here."""
-SERVERS = ("vllm", "sglang", "trtllm")
-"""Engines that are servers of their own, started beside a worker or reached by URL."""
 LEAST_CONTEXT = 512  # tokens; less is of no use
 
 

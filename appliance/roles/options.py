@@ -11,6 +11,8 @@ from appliance.core.settings import HubSettings, LogSettings, Settings, Supervis
 
 ENGINES = ("auto", "llamacpp", "mocker", "vllm", "sglang", "trtllm", "remote")
 """What `--engine` may be; `auto` looks at the model."""
+SERVERS = ("vllm", "sglang", "trtllm")
+"""Engines that are servers of their own, started beside a worker or reached by URL."""
 
 
 @dataclass(frozen=True, kw_only=True)

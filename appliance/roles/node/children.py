@@ -22,6 +22,7 @@ from appliance.models.sizes import weights_bytes
 from appliance.models.store import ModelStore
 from appliance.roles.node.gpu_demand import tensor_parallel_args
 from appliance.roles.node.public_sockets import PublicSockets
+from appliance.roles.options import SERVERS
 from appliance.roles.own_executable import frozen, own_command
 from appliance.supervision.environment import child_environment
 from appliance.supervision.gpu_placing import LedgerPlacing
@@ -83,7 +84,8 @@ class Launcher:
         """Longest wait for READY, by the size of the model's weights; those of a hub count once they lie here."""
         supervision = self._settings.supervision
         size = self.weights_bytes(flag_value(instance.argv, "--model") or "")
-        return supervision.start_base_s + supervision.start_per_gb_s * size / GB
+        server_s = supervision.start_server_s if flag_value(instance.argv, "--engine") in SERVERS else 0.0
+        return supervision.start_base_s + supervision.start_per_gb_s * size / GB + server_s
 
     def weights_bytes(self, model: str) -> int:
         """Size of the weights of a model by name or path; 0 while that is not known."""
