@@ -6,7 +6,7 @@ from appliance.core.kv_events import KvEvent
 from appliance.simulation.sequence import RunningSequence
 
 
-@dataclass
+@dataclass(slots=True)
 class PassResult:
     """Outcome of one pass. Whoever drives the engine lets `duration_ms` go by and then hands out the tokens."""
 
