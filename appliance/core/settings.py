@@ -122,8 +122,8 @@ class RouterSettings:
     """Follow what workers say of their caches; off, prefixes are guessed from earlier placements."""
     ttl_s: float = 120.0
     """How long a guessed prefix counts as cached after its last use."""
-    replica_sync: bool = False
-    """Front ends tell each other what they placed."""
+    replica_sync: bool = True
+    """Front ends tell each other what they placed, where more than one runs."""
     track_active_blocks: bool = True
     """Count the blocks of running requests as decode load."""
     track_output_blocks: bool = False

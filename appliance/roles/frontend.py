@@ -17,6 +17,7 @@ from appliance.core.paths import control_socket_beside
 from appliance.core.records import KeyRecord
 from appliance.core.settings import HttpSettings, Settings
 from appliance.events.index_feed import IndexFeed
+from appliance.events.placement_reports import PlacementReporter, read_reports
 from appliance.frontend.accounts import Accounts
 from appliance.frontend.catalog import Catalog
 from appliance.frontend.fleet import Fleet
@@ -41,13 +42,15 @@ from appliance.web.listener import Listener
 from appliance.web.proxy import UnixProxy
 from appliance.web.sockets import adopt
 from appliance.web.tls import renew_context, server_context
-from appliance.wire.bus_messages import ChildHello, Picture, Ready, Stop
+from appliance.wire.bus_messages import ChildHello, FrontEndGone, Picture, PlacementReports, Ready, Stop
 
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("appliance.access")
 
 GC_THRESHOLDS = (20_000, 20, 50)
 """Container objects more than were freed before a look at the youngest, and looks per look at the older ones."""
+EXPIRY_S = 3600.0  # a stream of another front end that runs for longer has ended, and the word of it was lost
+EXPIRY_LOOK_S = 30.0
 
 
 def run_frontend(options: FrontendOptions) -> int:
@@ -72,18 +75,27 @@ class _Frontend:
         self._metrics = Metrics(TABLE)
         self._accounts = Accounts(self._metrics)
         self._catalog = Catalog()
-        self._router = Router(options.settings.router, self._catalog.check_hope, router_id=self._id)
+        self._reporter = PlacementReporter()
+        self._router = Router(
+            options.settings.router, self._catalog.check_hope, router_id=self._id, report=self._reporter.report
+        )
+        self._router.report_placements(False)  # until there is somebody to tell
 
     async def run(self) -> None:
         sockets = adopt(self._fds)
         async with connect_bus(self._bus_socket, ChildHello("frontend", self._id, 0)) as bus:
             bus.answer("metrics", self._series)
             bus.answer("requests", self._accounts.snapshot)
+            bus.hear_others(self._on_others)
+            bus.answer("ended_requests", self._accounts.ended)
+            bus.answer("load", self._accounts.load)
             async with trio.open_nursery() as nursery:
                 # An orderly stop comes over the bus; a signal means that its time is over.
                 cancel = nursery.cancel_scope.cancel
                 await nursery.start(watch_stop_signals, cancel, cancel)
                 nursery.start_soon(watch_event_loop, self._metrics)
+                nursery.start_soon(self._reporter.run, partial(_send_reports, bus))
+                nursery.start_soon(self._expire_replicas)
                 await self._serve(bus, sockets, nursery)
                 nursery.cancel_scope.cancel()
 
@@ -128,6 +140,7 @@ class _Frontend:
     def _apply(self, picture: Picture) -> None:
         self._settings = picture.settings
         self._router.configure(picture.settings.router)
+        self._router.report_placements(picture.front_ends > 1)
         if picture.reloads != self._reloads:
             self._reloads = picture.reloads
             self._reload(picture.settings)
@@ -151,6 +164,19 @@ class _Frontend:
             except UsageError as error:
                 log.error("the old certificate stays in use: %s", error)
 
+    def _on_others(self, message: PlacementReports | FrontEndGone) -> None:
+        if isinstance(message, FrontEndGone):
+            self._router.drop_replica(message.id)
+            return
+        for event in read_reports(message.data):
+            self._router.apply_replica(event)
+
+    async def _expire_replicas(self) -> None:
+        while True:
+            await trio.sleep(EXPIRY_LOOK_S)
+            if dropped := self._router.expire_replicas(EXPIRY_S):
+                log.warning("dropped streams of other front ends whose end was never told count=%s", dropped)
+
     def _on_lost(self, worker: WorkerId, reason: str) -> None:
         self._fleet.on_lost(worker, reason)
 
@@ -167,6 +193,13 @@ class _Frontend:
 
     def _count_warning(self, kind: str) -> None:
         self._metrics.cell("dynamo_component_kv_cache_event_warnings", kind).add()
+
+
+def _send_reports(bus: BusClient, data: bytes) -> bool:
+    if bus.backlog_bytes:
+        return False
+    bus.post(PlacementReports(data))
+    return True
 
 
 def key_ring(keys: Sequence[KeyRecord], http: HttpSettings) -> KeyRing:

@@ -169,7 +169,7 @@ class Pools:
             return []
         bookings = self._replicas[scheduler]
         if isinstance(event, BookingAdded):
-            bookings.add(event)
+            bookings.add(event, now)
             return []
         if isinstance(event, PrefillCompleted):
             bookings.complete_prefill(event.router, event.key, now)
@@ -188,3 +188,12 @@ class Pools:
 
 def _worker_type(scheduler: PoolScheduler) -> str:
     return "prefill" if scheduler.prefill else "decode"
+    def expire_replicas(self, older_than_s: float, now: float) -> tuple[int, list[Ask]]:
+        """Drop what other routers placed before so many seconds; how many, and the requests that need not wait now."""
+        dropped = sum(bookings.expire(now - older_than_s, now) for bookings in self._replicas.values())
+        settled: list[Ask] = []
+        if dropped:
+            for scheduler in self._replicas:
+                settled += scheduler.drain(now)
+        return dropped, settled
+

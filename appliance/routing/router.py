@@ -118,6 +118,7 @@ class Router:
         `report` takes placements to other routers, when `replica_sync` is set. Raises `UsageError` for an unknown mode.
         """
         self._check_hope, self._clock, self._report = check_hope, clock, report
+        self._reporting = True
         settings = resolve(settings)
         self._shared = Shared(
             settings=settings,
@@ -145,7 +146,7 @@ class Router:
         settings = resolve(settings)
         if settings != self._shared.settings:
             self._shared.settings = settings
-            self._shared.report = self._report if settings.replica_sync else None
+            self._decide_reporting()
             self._wake(self._pools.configure(self._clock()))
             self.look_again()
 
@@ -230,6 +231,20 @@ class Router:
 
     async def place(self, request: RoutingRequest) -> Placement:
         """A place for a stream: at once, without a checkpoint, unless it must wait in the queue.
+    def expire_replicas(self, older_than_s: float) -> int:
+        """Drop what other routers placed so long ago that their word of its end must be lost; how many there were."""
+        dropped, settled = self._pools.expire_replicas(older_than_s, self._clock())
+        self._wake(settled)
+        return dropped
+
+    def report_placements(self, on: bool) -> None:
+        """Begin or cease to report placements, as other routers come and go. It takes `replica_sync` too."""
+        self._reporting = on
+        self._decide_reporting()
+
+    def _decide_reporting(self) -> None:
+        self._shared.report = self._report if self._reporting and self.settings.replica_sync else None
+
 
         Raises `ModelNotReady` without a worker that will do, `InvalidRequest` for a pin on nobody, `Overloaded` when
         all workers are too busy. Cancelling leaves the queue and frees what was granted meanwhile.

@@ -1,5 +1,6 @@
 """The supervisor's end of the bus to one child."""
 
+import logging
 from itertools import count
 from typing import Any, Protocol
 
@@ -8,11 +9,25 @@ import trio
 from appliance.core.errors import ApplianceError, LinkBroken, WorkerLost, WorkerTimeout
 from appliance.transport.connection import Connection
 from appliance.transport.limits import LinkLimits
-from appliance.wire.bus_messages import ChildHello, Picture, Progress, Pull, Pulled, Ready, StartFailed, ToChild
+from appliance.transport.relay_queue import RelayQueue
+from appliance.wire.bus_messages import (
+    ChildHello,
+    LastTotals,
+    Picture,
+    PlacementReports,
+    Progress,
+    Pull,
+    Pulled,
+    Ready,
+    StartFailed,
+    ToChild,
+)
 from appliance.wire.framing import Buffer, encode, to_supervisor_decoder
 from appliance.wire.streams import ByteStream
 
-ChildReport = Progress | Ready | StartFailed
+LOG = logging.getLogger(__name__)
+
+ChildReport = Progress | Ready | StartFailed | PlacementReports | LastTotals
 
 
 class BusHandler(Protocol):
@@ -37,10 +52,12 @@ class BusChild:
         self.pid = 0
         self._limits = limits
         self._handler = handler
-        self._connection = Connection(stream, limits, self._send_picture)
+        self._connection = Connection(stream, limits, self._refill)
         self._decode = to_supervisor_decoder().decode
         self._greeted = trio.Event()
         self._picture: bytes | None = None  # the latest, while the child has not taken what it was sent before
+        self._relays = RelayQueue(limits.relay_limit_bytes)
+        self._told_of_loss = False
         self._next_call = count(1).__next__
         self._answers: dict[int, trio.Event] = {}
         self._pulled: dict[int, Any] = {}
@@ -74,6 +91,21 @@ class BusChild:
     def push_picture(self, frame: bytes) -> None:
         """As `push`, for a picture that is encoded already, because it goes to several children."""
         self._picture = frame
+        self._connection.outbox.wake()
+
+    def relay(self, source: str, frame: bytes) -> None:
+        """Pass on what another child reported. Of a child that is behind the oldest reports are lost, which is logged.
+
+        Never blocks or raises.
+        """
+        if not self._relays.add(source, frame) and not self._told_of_loss:
+            self._told_of_loss = True
+            LOG.warning("%s %s is too slow: it misses reports of other front ends", self.role, self.id)
+        self._connection.outbox.wake()
+
+    def relay_gone(self, source: str, frame: bytes) -> None:
+        """Say that another child is gone, instead of what it had reported and is not passed on yet."""
+        self._relays.add_gone(source, frame)
         self._connection.outbox.wake()
 
     async def pull(self, what: str, deadline_s: float) -> Any:
@@ -122,7 +154,12 @@ class BusChild:
         if not self._greeted.is_set():
             raise LinkBroken(f"a child did not say who it is within {self._limits.hello_s:g} s")
 
-    def _send_picture(self) -> None:
-        if self._picture is not None and not self._connection.outbox.backlog_bytes:
+    def _refill(self) -> None:
+        """Send what was kept for a child that was behind, once it is not."""
+        outbox = self._connection.outbox
+        if self._picture is not None and not outbox.backlog_bytes:
             frame, self._picture = self._picture, None
-            self._connection.outbox.post(frame)
+            outbox.post(frame)
+        if self._relays and not outbox.backlog_bytes:
+            self._told_of_loss = False
+            outbox.post(self._relays.take())

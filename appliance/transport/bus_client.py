@@ -13,7 +13,7 @@ from appliance.core.errors import WorkerLost
 from appliance.transport.connection import Connection
 from appliance.transport.limits import LinkLimits
 from appliance.transport.nurseries import open_inner_nursery
-from appliance.wire.bus_messages import ChildHello, Picture, Pull, Pulled, Stop, ToSupervisor
+from appliance.wire.bus_messages import ChildHello, FrontEndGone, Picture, PlacementReports, Pull, Pulled, Stop, ToSupervisor
 from appliance.wire.framing import Buffer, encode, to_child_decoder
 from appliance.wire.sockets import connect_unix
 from appliance.wire.streams import ByteStream
@@ -23,6 +23,8 @@ LAST_WORDS_S = 1.0  # for what was posted last to leave when the block of `conne
 
 Answer = Callable[[], Any]
 """Gives plain data for a `Pull`; None when there is none. Must not block."""
+Hear = Callable[[PlacementReports | FrontEndGone], None]
+"""Takes what other front ends report. Must not block; raising ends the bus."""
 
 
 class BusClient:
@@ -38,6 +40,7 @@ class BusClient:
         self._connection = Connection(stream, limits or LinkLimits())
         self._decode = to_child_decoder().decode
         self._answers: dict[str, Answer] = {}
+        self._hear: Hear | None = None
         self._picture: Picture | None = None
         self._stop: Stop | None = None
         self._arrived = trio.Event()
@@ -45,6 +48,15 @@ class BusClient:
     def answer(self, what: str, source: Answer) -> None:
         """Answer `Pull(what)` with what `source()` gives. Without a source the answer is None."""
         self._answers[what] = source
+
+    def hear_others(self, hear: Hear) -> None:
+        """Have `hear` take what other front ends report; without it that is dropped."""
+        self._hear = hear
+
+    @property
+    def backlog_bytes(self) -> int:
+        """What the supervisor has not taken yet."""
+        return self._connection.outbox.backlog_bytes
 
     def post(self, message: ToSupervisor) -> None:
         """Send without waiting. After the supervisor is gone messages are dropped."""
@@ -96,6 +108,8 @@ class BusClient:
                 case Stop() as stop:
                     self._stop = stop
                     self._arrived.set()
+                case PlacementReports() | FrontEndGone() as report if self._hear is not None:
+                    self._hear(report)
 
     def _answer(self, pull: Pull) -> None:
         source = self._answers.get(pull.what, _nothing)

@@ -64,6 +64,20 @@ class BusServer:
             for child in self.children(role):
                 child.push(message)
 
+    def relay(self, source: BusChild, message: ToChild) -> None:
+        """Pass on what one child reported to all others of its role. See `BusChild.relay`."""
+        frame = encode(message)
+        for child in self.children(source.role):
+            if child is not source:
+                child.relay(source.id, frame)
+
+    def relay_gone(self, source: BusChild, message: ToChild) -> None:
+        """Tell all others of its role that one is gone. See `BusChild.relay_gone`."""
+        frame = encode(message)
+        for child in self.children(source.role):
+            if child is not source:
+                child.relay_gone(source.id, frame)
+
     async def pull(self, child: BusChild, what: str, deadline_s: float) -> Any:
         """See `BusChild.pull`."""
         return await child.pull(what, deadline_s)

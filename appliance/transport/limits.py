@@ -15,6 +15,8 @@ class LinkLimits:
     """A sender is asked to wait while more than this is unsent."""
     outbox_limit_bytes: int = 128 << 20
     """A peer that is this far behind is cut off. Above `max_frame_bytes`, so that one frame always fits."""
+    relay_limit_bytes: int = 4 << 20
+    """Reports of other front ends that wait for one that is behind; beyond it the oldest are lost."""
     stall_s: float = 15.0
     """A peer that takes no byte for this long, while some are waiting, is cut off."""
     hello_s: float = 10.0

@@ -51,6 +51,8 @@ class Picture(msgspec.Struct, tag=5, array_like=True, frozen=True):
     draining: bool = False
     reloads: int = 0
     """How often files were to be read anew since the start."""
+    front_ends: int = 1
+    """Front-end processes that exist, also those that start or leave."""
 
 
 LIFE = "life"
@@ -75,7 +77,28 @@ class Stop(msgspec.Struct, tag=8, array_like=True, frozen=True):
     """Supervisor to child: finish running requests within the deadline in seconds, then exit."""
 
     drain_s: float
+    idle_s: float = 0.0
+    """How long idle connections stay open for one more request, which is told that it is the last."""
 
 
-ToSupervisor = ChildHello | Progress | Ready | StartFailed | Pulled
-ToChild = Picture | Pull | Stop
+class PlacementReports(msgspec.Struct, tag=9, array_like=True, frozen=True):
+    """What a front end placed and freed since its last report; the supervisor passes it on unread to all others."""
+
+    data: bytes
+    """msgpack of a list of `routing.replica_sync.ReplicaEvent`."""
+
+
+class FrontEndGone(msgspec.Struct, tag=10, array_like=True, frozen=True):
+    """Supervisor to front end: the front end of this id has left the bus, and its streams ended with it."""
+
+    id: str
+
+
+class LastTotals(msgspec.Struct, tag=11, array_like=True, frozen=True):
+    """A front end that is about to end: its metrics, which the supervisor goes on counting."""
+
+    data: Any
+
+
+ToSupervisor = ChildHello | Progress | Ready | StartFailed | Pulled | PlacementReports | LastTotals
+ToChild = Picture | Pull | Stop | PlacementReports | FrontEndGone

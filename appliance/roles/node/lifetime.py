@@ -111,7 +111,7 @@ class _Running:
             self._board = Board(
                 self._settings, desired, self._supervisor, self._hardware.ledger, self._options.paths.state_dir
             )
-            self._reports.attach(self._supervisor, self._board)
+            self._reports.attach(self._supervisor, self._board, self._bus)
             with keep_own_lines(self._supervisor.own_log(), self._settings.log):
                 await self._run_services(desired)
 

@@ -25,7 +25,10 @@ def compose_picture(
 ) -> Picture:
     """All that a front end needs to know at this moment."""
     workers = [_worker(view) for view in views if view.instance.type != "frontend"]
-    return Picture(workers, models(graphs, workers, views), list(keys), settings, draining)
+    front_ends = sum(view.instance.type == "frontend" for view in views)
+    return Picture(
+        workers, models(graphs, workers, views), list(keys), settings, draining, front_ends=max(1, front_ends)
+    )
 
 
 def models(

@@ -9,7 +9,7 @@ from appliance.core.identity import WorkerId
 from appliance.roles.node.board import Board
 from appliance.supervision.supervisor import Supervisor
 from appliance.transport.bus_server import BusChild, BusServer, ChildReport
-from appliance.wire.bus_messages import Progress, Ready, StartFailed, Stop
+from appliance.wire.bus_messages import FrontEndGone, PlacementReports, Progress, Ready, StartFailed, Stop
 
 log = logging.getLogger(__name__)
 
@@ -22,10 +22,11 @@ class ChildReports:
     def __init__(self) -> None:
         self._supervisor: Supervisor | None = None
         self._board: Board | None = None
+        self._bus: BusServer | None = None
 
-    def attach(self, supervisor: Supervisor, board: Board) -> None:
+    def attach(self, supervisor: Supervisor, board: Board, bus: BusServer) -> None:
         """Whom to tell; called before any child is started."""
-        self._supervisor, self._board = supervisor, board
+        self._supervisor, self._board, self._bus = supervisor, board, bus
 
     def on_hello(self, child: BusChild) -> None:
         if child.role == FRONTEND and self._board is not None:
@@ -42,9 +43,13 @@ class ChildReports:
                 self._supervisor.on_ready(worker, card)
             case StartFailed(code, reason, final):
                 self._supervisor.on_start_failed(worker, code, reason, final)
+            case PlacementReports() if self._bus is not None:
+                self._bus.relay(child, message)
 
     def on_gone(self, child: BusChild) -> None:
         log.debug("child left the bus: %s %s", child.role, child.id)
+        if child.role == FRONTEND and self._bus is not None:
+            self._bus.relay_gone(child, FrontEndGone(child.id))
 
 
 async def begin_drain(bus: BusServer, worker: WorkerId, drain_s: float) -> None:

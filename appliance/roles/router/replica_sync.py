@@ -118,7 +118,7 @@ class ReplicaSync:
             bookings = self._bookings[group] = ReplicaBookings(group.pool)
         match message:
             case BookingAdded():
-                bookings.add(message)
+                bookings.add(message, self._clock())
             case PrefillCompleted():
                 bookings.complete_prefill(message.router, message.key, self._clock())
             case BookingFreed():
