@@ -1,7 +1,7 @@
 """What each request did: active requests for `status`, and the request metrics when it ends."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -17,6 +17,7 @@ from appliance.core.errors import (
 )
 from appliance.core.generation import PublicEndpoint
 from appliance.core.identity import RequestId
+from appliance.frontend.ended_requests import EndedRequest, EndedRequests
 from appliance.telemetry.cells import Metrics
 
 FE = "dynamo_frontend_"
@@ -47,8 +48,12 @@ class Account:
     """Seconds between the tokens of its streams."""
     workers: list[str] = field(default_factory=list)
     """Workers that it ran on, in order."""
+    prefill_workers: list[str] = field(default_factory=list)
+    """Workers that computed prompts for those, in order."""
     error: ApplianceError | None = None
     """Set when the answer ended in an error inside the stream."""
+    produced: Callable[[], int] | None = None
+    """Output tokens up to now; only while the answer is being made."""
 
 
 class Accounts:
@@ -58,6 +63,7 @@ class Accounts:
         self._metrics = metrics
         self._active: dict[RequestId, Account] = {}
         self._cells: dict[str, _ModelCells] = {}
+        self._ended = EndedRequests()
 
     @property
     def active(self) -> int:
@@ -75,9 +81,26 @@ class Accounts:
                 "stream": a.stream,
                 "workers": list(a.workers),
                 "prompt_tokens": a.prompt_tokens,
+                "output_tokens": _produced(a),
             }
             for a in self._active.values()
         ]
+
+    def ended(self) -> list[dict[str, object]]:
+        """The last requests that have ended, newest first, as plain data."""
+        return self._ended.rows()
+
+    def load(self) -> dict[str, object]:
+        """Counts since the start with what runs included, and the state of now; who asks twice has rates."""
+        running = list(self._active.values())
+        return {
+            "requests": self._ended.count,
+            "failed": self._ended.failed,
+            "output_tokens": self._ended.output_tokens + sum(map(_produced, running)),
+            "active": len(running),
+            "waiting": sum(not account.workers for account in running),
+            "ttfts_s": self._ended.recent_ttfts(),
+        }
 
     def request(self, id: RequestId, endpoint: PublicEndpoint) -> "OpenAccount":
         """A context manager that counts a request from here to the end of its block, however it is left."""
@@ -93,15 +116,17 @@ class Accounts:
         if error is None:
             error = account.error
         if error is None:
-            self._count(account, "success", "")
+            status, error_type = "success", ""
         elif isinstance(error, ApplianceError):
-            self._count(account, "error", _error_type(error))
+            status, error_type = "error", _error_type(error)
         elif isinstance(error, trio.Cancelled):
             self._metrics.cell(FE + "disconnected_clients").add()
             self._metrics.cell(FE + "model_cancellation_total", account.model, account.endpoint, _kind(account)).add()
-            self._count(account, "error", "cancelled")
+            status, error_type = "error", "cancelled"
         else:
-            self._count(account, "error", "internal")
+            status, error_type = "error", "internal"
+        self._count(account, status, error_type)
+        self._ended.add(_ended(account, error_type or status, error))
 
     def model_known(self, account: Account, model: str) -> None:
         """The request was decoded: it counts for its model from now on."""
@@ -188,6 +213,28 @@ class _ModelCells:
         self.osl = metrics.histogram(FE + "output_sequence_tokens", model)
         self.cached = metrics.histogram(FE + "cached_tokens", model)
         self.output = metrics.cell(FE + "output_tokens_total", model)
+
+
+def _produced(account: Account) -> int:
+    return account.output_tokens if account.produced is None else account.produced()
+
+
+def _ended(account: Account, status: str, error: BaseException | None) -> EndedRequest:
+    return EndedRequest(
+        id=account.id,
+        model=account.model,
+        endpoint=account.endpoint,
+        stream=account.stream,
+        started=account.started,
+        first_token=account.first_token,
+        ended=time.perf_counter(),
+        prompt_tokens=account.prompt_tokens,
+        output_tokens=account.output_tokens,
+        cached_tokens=account.cached_tokens,
+        workers=tuple(account.workers),
+        status=status,
+        error=str(error) if isinstance(error, ApplianceError) else "",
+    )
 
 
 def _kind(account: Account) -> str:

@@ -126,6 +126,7 @@ class GenerationService:
                 preamble=preamble(request, prepared[0].text, prepared[0].token_ids) if request.annotations else b"",
                 received_at=account.started,
             )
+            account.produced = answer.produced
             try:
                 hints = read_hints(exchange.request, request.hints, self._router.settings.session_affinity_ttl_s)
                 engine_requests = served.prompts.engine_requests(prepared, request)
@@ -172,6 +173,7 @@ class GenerationService:
     def _settle(self, account: Account, answer: Answer) -> None:
         """Book what the answer has come to, also when it was cut off."""
         usage = answer.usage()
+        account.produced = None
         account.prompt_tokens, account.output_tokens = usage.prompt_tokens, usage.completion_tokens
         account.cached_tokens = usage.cached_tokens
         account.gaps = answer.gaps

@@ -93,6 +93,15 @@ class Supervisor:
         """The GPU of a process is gone."""
         return any(task.on_gpu_lost(worker, reason) for task in self._tasks.values())
 
+    def restart(self, worker: WorkerId, reason: str) -> bool:
+        """Replace a worker: it finishes its requests while its successor starts, or before that without room for both."""
+        for task in self._tasks.values():
+            if task.view().id == worker and not task.leaving:
+                task.want_stop(reason)
+                self._changes.bump()
+                return True
+        return False
+
     def reconsider(self) -> None:
         """What there is of GPUs has changed: workers that wait for some look again."""
         for task in self._tasks.values():

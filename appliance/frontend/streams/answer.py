@@ -128,10 +128,14 @@ class Answer:
             cached += 0 if seen is None else min(seen.cached_tokens, tokens)
         return Usage(
             prompt_tokens=prompts,
-            completion_tokens=sum(len(choice.token_ids) for choice in self.choices),
+            completion_tokens=self.produced(),
             cached_tokens=cached,
             reasoning_tokens=sum(choice.reasoning_tokens for choice in self.choices),
         )
+
+    def produced(self) -> int:
+        """Output tokens up to now."""
+        return sum(len(choice.token_ids) for choice in self.choices)
 
     def timing(self) -> Members:
         """`nvext.timing` as it is now, in milliseconds."""
