@@ -15,6 +15,13 @@ FRONTEND_SETTINGS = {"--http-host": "http.host", "--http-port": "http.port", "--
 @click.command(cls=Verb)
 @click.option("--model", required=True, metavar="MODEL", help="Path of a model, or a name for the mocker engine.")
 @engine_flags
+@click.option(
+    "--disaggregation-mode",
+    type=click.Choice(("agg", "prefill", "decode")),
+    default="agg",
+    show_default=True,
+    help="Do all of a request, compute prompts only, or go on from computed prompts.",
+)
 @click.pass_context
 def worker(ctx: click.Context, /, **flags: Any) -> int:
     """Run one engine that serves one model to front ends."""
@@ -24,11 +31,14 @@ def worker(ctx: click.Context, /, **flags: Any) -> int:
     call: Call = ctx.obj
     environ = environment()
     settings = load_settings(config_file=None, environ=environ, flags={}).settings
+    engine_args = parse_engine_args(flags["engine_args"], flags["engine_url"])
+    if (mode := flags["disaggregation_mode"]) != "agg":
+        engine_args["disaggregation_mode"] = mode
     options = WorkerOptions(
         child=read_child_environment(environ),
         model=flags["model"],
         engine=flags["engine"],
-        engine_args=parse_engine_args(flags["engine_args"], flags["engine_url"]),
+        engine_args=engine_args,
         served_model_name=flags["served_model_name"],
         context_length=flags["context_length"],
         task=flags["task"],

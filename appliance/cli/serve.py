@@ -41,6 +41,10 @@ SETTINGS = {
 """Flags that are settings. What they mean is in `core/settings.py`."""
 
 
+WHOLE_ONLY = ("remote", "trtllm")
+"""Engines whose workers cannot hand a request over."""
+
+
 @click.command(cls=Verb)
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
 @click.option(
@@ -48,7 +52,9 @@ SETTINGS = {
 )
 @click.option("--config", "config_file", metavar="FILE", help="Settings file (TOML).")
 @engine_flags
-@click.option("--replicas", type=click.IntRange(min=0), default=1, show_default=True, help="Workers per model.")
+@click.option("--replicas", type=click.IntRange(min=0), help="Workers per model.  [default: 1]")
+@click.option("--prefill", type=click.IntRange(min=1), metavar="N", help="Workers per model that only compute prompts.")
+@click.option("--decode", type=click.IntRange(min=1), metavar="N", help="Workers per model that go on from there.")
 @setting_flags(SETTINGS)
 @old_router_flags
 @click.option("--ready-fd", type=click.IntRange(min=0), help="Also write the ready line to this descriptor.")
@@ -80,6 +86,7 @@ def node_options(call: Call, flags: Mapping[str, Any]) -> NodeOptions:
         models = names_at(engine_args)
     if flags["served_model_name"] and len(models) > 1:
         raise UsageError("--served-model-name names one model, and several are given")
+    check_halves(flags)
     old, obsolete = take_old_router_flags(flags)
     load = partial(call.settings, flags["config_file"], old | setting_values(SETTINGS, flags))
     loaded = load()
@@ -87,7 +94,9 @@ def node_options(call: Call, flags: Mapping[str, Any]) -> NodeOptions:
     wish = WorkerWish(
         engine=flags["engine"],
         engine_args=engine_args,
-        replicas=flags["replicas"],
+        replicas=1 if flags["replicas"] is None else flags["replicas"],
+        prefill=flags["prefill"] or 0,
+        decode=flags["decode"] or 0,
         served_model_name=flags["served_model_name"],
         context_length=flags["context_length"],
         task=flags["task"],
@@ -105,6 +114,20 @@ def node_options(call: Call, flags: Mapping[str, Any]) -> NodeOptions:
         reload=lambda: load().settings,
         debug=call.debug,
     )
+
+
+def check_halves(flags: Mapping[str, Any]) -> None:
+    """Raise `UsageError` unless the workers of a model are all of one kind, or of both halves of a split one."""
+    prefill, decode = flags["prefill"], flags["decode"]
+    if prefill is None and decode is None:
+        return
+    if prefill is None or decode is None:
+        given, missing = ("--decode", "--prefill") if prefill is None else ("--prefill", "--decode")
+        raise UsageError(f"{given} needs {missing}: a split model has workers of both kinds, such as {missing} 1")
+    if flags["replicas"] is not None:
+        raise UsageError("--replicas counts workers that are not split: use it, or --prefill and --decode")
+    if flags["engine"] in WHOLE_ONLY:
+        raise UsageError(f"the engine {flags['engine']} cannot be split: use --replicas")
 
 
 def _absolute(model: str) -> str:

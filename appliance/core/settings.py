@@ -142,6 +142,18 @@ class RouterSettings:
     """Requests of a model are held until it had this many workers once."""
     enforce_disagg: bool = False
     """Decode workers serve nothing without prefill workers."""
+    conditional_disagg: bool = False
+    """Requests that cost little on a decode worker pass the prefill workers by."""
+    conditional_disagg_policy: str = "isl_bounding"
+    """What passes by: `isl_bounding` short prompts, `prefill_load` all while prefill is busy, `isl_or_load` both."""
+    conditional_disagg_eff_isl_threshold: int = 2048
+    """A prompt is short with fewer uncached tokens than this on a decode worker, if the ratio holds too."""
+    conditional_disagg_eff_isl_ratio_threshold: float = 0.7
+    """A prompt is short with a smaller uncached share than this on a decode worker, if the number holds too."""
+    conditional_disagg_prefill_busy_threshold: float | None = None
+    """Prefill is busy with more tokens on every worker than this many step budgets; none takes `queue_threshold`."""
+    conditional_disagg_decode_busy_threshold: float | None = None
+    """Nothing passes by while every decode worker uses more than this share of its cache; none is off."""
     session_affinity_ttl_s: float = 0.0
     """How long `X-Dynamo-Session-ID` keeps requests on one worker after the last one; 0 ignores the header."""
     active_decode_blocks_threshold: float | None = 1.0

@@ -130,12 +130,13 @@ class Catalog:
         return known is not None and any(getattr(known.card, fact) != getattr(card, fact) for fact in TEXT_FACTS)
 
     async def learn(self, card: ModelCard, fetched: dict[Digest, bytes], ask_worker: AskWorker) -> None:
-        """Take in a worker's card; a card like the known one changes nothing. Raises `ModelFileBad`.
+        """Take in a worker's card; a card like the known one changes nothing, nor does that of a prefill worker of a
+        known model. Raises `ModelFileBad`.
 
         Large tokenizers take a second to build, so that happens in a thread. Cancelling learns nothing.
         """
         self._files.update(fetched)
         known = self._served.get(card.name)
-        if known is None or known.card != card:
+        if known is None or (known.card != card and card.role != "prefill"):
             files = {name: self._files[ref.digest] for name, ref in card.files.items()}
             self._served[card.name] = await trio.to_thread.run_sync(ServedModel, card, files, ask_worker)

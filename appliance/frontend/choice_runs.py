@@ -5,21 +5,24 @@ cannot go on in the middle: it runs again from its prompt while nothing of it wa
 """
 
 from contextlib import AbstractContextManager
+from functools import partial
 
 import msgspec
 import trio
 
-from appliance.core.errors import ApplianceError, WorkerTimeout
+from appliance.core.errors import ApplianceError, WorkerLost, WorkerTimeout
 from appliance.core.generation import NO_HINTS, NO_PINS, Pins, RoutingHints
 from appliance.core.identity import WorkerId
 from appliance.core.ports import WorkerTransport
-from appliance.core.requests import EngineRequest, EngineUsage, TokenChunk
+from appliance.core.requests import EngineRequest, EngineUsage, KvTransfer, TokenChunk
 from appliance.core.settings import RequestSettings
 from appliance.frontend.accounts import Account, Accounts
+from appliance.frontend.split_runs import PrefillHalf, SplitRuns
 from appliance.frontend.streams.answer import Answer
 from appliance.frontend.streams.choice import ChoiceStream
 from appliance.frontend.vigil import Vigil
 from appliance.routing.router import Placement, Router, RoutingRequest
+from appliance.routing.weights import Role
 
 PING_S = 10.0
 """Longest silence in protocols that have something to break it with."""
@@ -28,7 +31,7 @@ PING_S = 10.0
 class ChoiceRun:
     """One choice: its place on a worker, its stream there, and how often it has moved."""
 
-    __slots__ = ("_before", "_placement", "_stream", "choice", "moves", "request", "worker")
+    __slots__ = ("_before", "_half", "_placement", "_stream", "choice", "moves", "request", "worker")
 
     def __init__(self, choice: ChoiceStream, request: EngineRequest) -> None:
         self.choice = choice
@@ -40,6 +43,8 @@ class ChoiceRun:
         """Tokens that it had when it was placed."""
         self._placement: Placement | None = None
         self._stream: AbstractContextManager[None] | None = None
+        self._half: PrefillHalf | None = None
+        """Of a split request: its prompt on another worker, before or beside the stream."""
         choice.on_over = self.leave
 
     @property
@@ -51,14 +56,40 @@ class ChoiceRun:
     def _can_resume(self) -> bool:
         return self.request.guided is None and bool(self.request.token_ids)
 
-    def enter(self, placement: Placement, transport: WorkerTransport) -> WorkerId:
-        """Take the place and open the stream. Raises `WorkerLost` without a link; the place is then free again."""
+    def hold(self, half: PrefillHalf) -> None:
+        """A prefill half begins; it ends with this choice, if not before."""
+        self._half = half
+        self._before = len(self.choice.token_ids)
+
+    def fail(self, error: ApplianceError) -> None:
+        """Whatever it waits for has failed: its prefill half, or the choice itself."""
+        half = self._half
+        if half is None or half.ended.is_set() or half.on_failed is not None:
+            self.choice.on_error(error)
+        else:
+            half.on_error(error)
+
+    def lose_half(self, half: PrefillHalf) -> None:
+        """The prefill half beside the stream has failed: the stream would wait in vain, unless it has begun."""
+        if self._half is half and len(self.choice.token_ids) == self._before:
+            self.worker = half.worker
+            self.choice.on_error(WorkerLost("the prefill worker failed"))
+
+    def enter(self, placement: Placement, transport: WorkerTransport, transfer: KvTransfer | None = None) -> WorkerId:
+        """Take the place and open the stream; `transfer` says where its prompt's keys and values are.
+
+        Raises `WorkerLost` without a link; the place is then free again.
+        """
         self._placement = placement
         worker = self.worker = placement.worker
         self._before = len(self.choice.token_ids)
         self.choice.on_tokens = self._count_tokens
         try:
-            stream = transport.open(worker, self.request_now(), self.choice)
+            request = self.request_now()
+            rank = placement.engine_rank
+            if transfer is not None or rank is not None:
+                request = msgspec.structs.replace(request, kv_transfer=transfer, rank=rank)
+            stream = transport.open(worker, request, self.choice)
             stream.__enter__()
         except BaseException:
             self.leave()
@@ -67,7 +98,10 @@ class ChoiceRun:
         return worker
 
     def leave(self) -> None:
-        """Cancel the stream if it still runs, and free the place. Safe to call twice."""
+        """Cancel the stream if it still runs, and free the place; both halves of a split one. Safe to call twice."""
+        half, self._half = self._half, None
+        if half is not None:
+            half.leave()
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.__exit__(None, None, None)
@@ -138,6 +172,7 @@ class AnswerRun:
         self._router, self._transport, self._accounts, self._settings = router, transport, accounts, settings
         self._runs = [ChoiceRun(choice, request) for choice, request in zip(answer.choices, requests, strict=True)]
         self._lost: set[WorkerId] = set()
+        self._split = SplitRuns(router, transport, account, lost=self._lost, settings=settings)
         self._vigil = vigil
         self._last_step_at = 0.0
         self._silent_since = self._pinged_at = trio.current_time()
@@ -151,8 +186,7 @@ class AnswerRun:
         """
         self._vigil.add(self)
         try:
-            for run in self._runs:
-                await self._launch(run)
+            await self._launch_all()
             while True:
                 try:
                     await self._answer.wait()
@@ -168,6 +202,26 @@ class AnswerRun:
             for run in self._runs:
                 run.leave()
 
+    async def _launch_all(self) -> None:
+        """Launch the choices: one after the other, but their prefill halves at once."""
+        if len(self._runs) == 1 or not self._split.is_possible(self._runs[0].request):
+            for run in self._runs:
+                await self._launch(run)
+            return
+        errors: list[ApplianceError] = []
+        async with trio.open_nursery() as nursery:
+            for run in self._runs:
+                nursery.start_soon(self._launch_beside, run, errors, nursery.cancel_scope)
+        if errors:
+            raise errors[0]
+
+    async def _launch_beside(self, run: ChoiceRun, errors: list[ApplianceError], scope: trio.CancelScope) -> None:
+        try:
+            await self._launch(run)
+        except ApplianceError as error:
+            errors.append(error)
+            scope.cancel()
+
     async def _launch(self, run: ChoiceRun) -> None:
         """Place and open a choice, elsewhere when the link to the chosen worker has just gone.
 
@@ -176,8 +230,9 @@ class AnswerRun:
         while True:
             run.worker = None
             try:
-                placement = await self._router.place(self._routing_request(run))
-                self._account.workers.append(run.enter(placement, self._transport))
+                transfer = await self._run_prefill(run) if self._split.is_possible(run.request) else None
+                placement = await self._router.place(self._routing_request(run, "decode" if transfer else "aggregated"))
+                self._account.workers.append(run.enter(placement, self._transport, transfer))
             except ApplianceError as error:
                 if run.worker is None or not error.retryable or not self._may_move(run):
                     raise
@@ -185,7 +240,13 @@ class AnswerRun:
             else:
                 return
 
-    def _routing_request(self, run: ChoiceRun) -> RoutingRequest:
+    async def _run_prefill(self, run: ChoiceRun) -> KvTransfer | None:
+        wish = partial(self._routing_request, run)
+        transfer = await self._split.begin(run.request_now(), wish, run.hold, run.lose_half)
+        self._silent_since = trio.current_time()  # the patience with the decode half begins now
+        return transfer
+
+    def _routing_request(self, run: ChoiceRun, role: Role = "aggregated") -> RoutingRequest:
         request, done = run.request, run.choice.token_ids
         return RoutingRequest(
             id=request.id,
@@ -195,6 +256,7 @@ class AnswerRun:
             pins=NO_PINS if self._lost else self._pins,
             avoid=self._lost,
             hints=self._hints,
+            role=role,
         )
 
     def on_round(self, now: float) -> None:
@@ -210,7 +272,7 @@ class AnswerRun:
         if now - self._silent_since >= patience_s:
             self._silent_since = now
             for run in self._runs:
-                run.choice.on_error(WorkerTimeout(f"the worker gave no token for {patience_s:g} s"))
+                run.fail(WorkerTimeout(f"the worker gave no token for {patience_s:g} s"))
 
     async def _move_failed(self) -> bool:
         """Let failed choices go on elsewhere; False when one of them cannot and nothing was shown."""

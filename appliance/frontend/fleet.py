@@ -140,7 +140,9 @@ class Fleet:
 
     def _refuse_clash(self, card: ModelCard) -> None:
         """Token ids of one model mean nothing to another; the one that is served now stays until its workers go."""
-        if self._router.ready_workers(card.name) and self._catalog.clashes(card):
+        router = self._router
+        served = router.ready_workers(card.name) or router.prefill_workers(card.name)
+        if served and self._catalog.clashes(card):
             raise Conflict(f"another model is served as {card.name!r}; give one of them another --served-model-name")
 
     async def _tokenize(self, model: ModelName, text: str) -> list[int]:

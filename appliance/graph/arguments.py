@@ -26,6 +26,11 @@ WORKER_FLAGS = {
 }
 """Upstream's flags of an engine module that are flags of our worker; all others go to the engine."""
 
+MODE = "--disaggregation-mode"
+MODES = {"agg": "agg", "aggregated": "agg", "null": "agg", "prefill": "prefill", "decode": "decode"}
+MODE_SWITCHES = {"--is-prefill-worker": "prefill", "--is-decode-worker": "decode"}
+"""Older names of the halves of a split model."""
+
 REFERENCE = re.compile(r"\$\$|\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)")
 
 
@@ -83,7 +88,11 @@ def map_worker_args(args: Sequence[str]) -> list[str]:
     """Flags of an upstream engine module as flags of our worker; unknown ones become `--engine-arg K=V`."""
     mapped: list[str] = []
     for flag, value in split_flags(args):
-        if ours := WORKER_FLAGS.get(flag):
+        if flag == MODE and value in MODES:
+            mapped += [MODE, MODES[value]]
+        elif flag in MODE_SWITCHES and value is None:
+            mapped += [MODE, MODE_SWITCHES[flag]]
+        elif ours := WORKER_FLAGS.get(flag):
             mapped += [ours, value] if value is not None else [ours]
         else:
             mapped += ["--engine-arg", f"{flag.lstrip('-')}={'true' if value is None else value}"]

@@ -9,6 +9,7 @@ from appliance.graph.kinds import BETA, DGD
 
 FRONTEND = "frontend"
 WORKER = "worker"
+PREFILL, DECODE = "prefill", "decode"
 NAME_LIMIT = 50  # of a component; leaves room for graph and replica around it
 
 
@@ -20,6 +21,10 @@ class ServeModel:
     """Absolute path or hub id."""
     engine: str = "auto"
     replicas: int = 1
+    prefill: int = 0
+    """Workers that only compute prompts. With `decode` they take the place of `replicas`."""
+    decode: int = 0
+    """Workers that generate from what those hand over."""
     served_name: str | None = None
     """None: the worker takes the model's own name."""
     context_length: int | None = None
@@ -32,13 +37,22 @@ class ServeModel:
 def build_serve_graph(
     models: Sequence[ServeModel], *, name: str = "serve", frontends: int = 1, frontend_args: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """The `DynamoGraphDeployment` document. A single model's component is `worker`; several are named after theirs."""
+    """The `DynamoGraphDeployment` document. A single model's component is `worker`; several are named after theirs.
+
+    A split model has two components, `prefill` and `decode`, with the name in front when there are several models.
+    """
     components = [_component(FRONTEND, FRONTEND, frontends, [FRONTEND, *frontend_args])]
     taken = {FRONTEND}
     for model in models:
         component = WORKER if len(models) == 1 else _free_name(model, taken)
         taken.add(component)
-        components.append(_component(component, WORKER, model.replicas, worker_args(model)))
+        if not model.prefill:
+            components.append(_component(component, WORKER, model.replicas, worker_args(model)))
+            continue
+        prefix = "" if len(models) == 1 else f"{component}-"
+        for half, count in ((PREFILL, model.prefill), (DECODE, model.decode)):
+            args = [*worker_args(model), "--disaggregation-mode", half]
+            components.append(_component(prefix + half, half, count, args))
     return {"apiVersion": BETA, "kind": DGD, "metadata": {"name": name}, "spec": {"components": components}}
 
 

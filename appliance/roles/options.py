@@ -22,6 +22,9 @@ class WorkerWish:
     engine: str = "auto"
     engine_args: dict[str, str] = field(default_factory=dict)
     replicas: int = 1
+    prefill: int = 0
+    """With `decode`: workers that only compute prompts, and workers that go on from there, in place of `replicas`."""
+    decode: int = 0
     served_model_name: str | None = None
     """None: named after the file or folder. Never set together with several models."""
     context_length: int | None = None

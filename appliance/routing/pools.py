@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from appliance.core.identity import ModelName, WorkerId
 from appliance.core.kv_events import KvEvent
 from appliance.core.requests import ModelCard
-from appliance.routing.asking import Ask
+from appliance.routing.asking import Ask, RoutingRequest
+from appliance.routing.conditional_disagg import SplitFacts, decode_busy, prefill_busy, runs_split
 from appliance.routing.early_events import EarlyEvents
 from appliance.routing.eligibility import no_worker
 from appliance.routing.prefix_index import PrefixIndex
@@ -114,6 +115,22 @@ class Pools:
         scheduler = self._prefill.get(model)
         return 0 if scheduler is None else scheduler.pool.worker_count
 
+    def wants_prefill(self, request: RoutingRequest, now: float) -> bool:
+        """Whether a prefill worker is to compute the prompt of a request. A pin on one says so."""
+        settings, prefill = self._shared.settings, self._prefill.get(request.model)
+        if prefill is None or not prefill.pool.slots:
+            return False
+        generate = self._generate.get(request.model)
+        if not settings.conditional_disagg or generate is None or request.pins.prefill is not None:
+            return True
+        facts = SplitFacts(
+            isl=len(request.token_ids),
+            uncached=generate.uncached_tokens(request, now),
+            prefill_busy=prefill_busy(settings, prefill.pool.slots, now),
+            decode_busy=decode_busy(settings, generate.pool.slots),
+        )
+        return runs_split(settings, facts)
+
     def instances(self, model: ModelName) -> list[int]:
         """Instance numbers of all workers of a model."""
         pools = [found for kind in (self._generate, self._prefill) if (found := kind.get(model)) is not None]
@@ -185,9 +202,6 @@ class Pools:
             settled += scheduler.drain(now)
         return settled
 
-
-def _worker_type(scheduler: PoolScheduler) -> str:
-    return "prefill" if scheduler.prefill else "decode"
     def expire_replicas(self, older_than_s: float, now: float) -> tuple[int, list[Ask]]:
         """Drop what other routers placed before so many seconds; how many, and the requests that need not wait now."""
         dropped = sum(bookings.expire(now - older_than_s, now) for bookings in self._replicas.values())
@@ -197,3 +211,6 @@ def _worker_type(scheduler: PoolScheduler) -> str:
                 settled += scheduler.drain(now)
         return dropped, settled
 
+
+def _worker_type(scheduler: PoolScheduler) -> str:
+    return "prefill" if scheduler.prefill else "decode"

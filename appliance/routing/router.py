@@ -188,6 +188,13 @@ class Router:
         """Workers that compute prompts for the decode workers of a model."""
         return self._pools.prefill_workers(model)
 
+    def wants_prefill(self, request: RoutingRequest) -> bool:
+        """Whether a prefill worker is to compute the prompt: there is one, and `conditional_disagg` lets it.
+
+        Prefixes on decode workers count in mode `kv` only.
+        """
+        return self._pools.wants_prefill(request, self._clock())
+
     def load(self) -> dict[WorkerId, int]:
         """Active streams per worker that takes requests."""
         found: dict[WorkerId, int] = {}
@@ -224,13 +231,6 @@ class Router:
         """Another router has left, and its streams with it."""
         self._wake(self._pools.drop_replica(router, self._clock()))
 
-    def why(self, request: str) -> list[dict[str, Any]]:
-        """The last decisions on a request as plain data, oldest first; times are seconds since 1970."""
-        offset = time.time() - self._clock()
-        return [decision.plain(offset) for decision in self.decisions.find(request)]
-
-    async def place(self, request: RoutingRequest) -> Placement:
-        """A place for a stream: at once, without a checkpoint, unless it must wait in the queue.
     def expire_replicas(self, older_than_s: float) -> int:
         """Drop what other routers placed so long ago that their word of its end must be lost; how many there were."""
         dropped, settled = self._pools.expire_replicas(older_than_s, self._clock())
@@ -245,6 +245,13 @@ class Router:
     def _decide_reporting(self) -> None:
         self._shared.report = self._report if self._reporting and self.settings.replica_sync else None
 
+    def why(self, request: str) -> list[dict[str, Any]]:
+        """The last decisions on a request as plain data, oldest first; times are seconds since 1970."""
+        offset = time.time() - self._clock()
+        return [decision.plain(offset) for decision in self.decisions.find(request)]
+
+    async def place(self, request: RoutingRequest) -> Placement:
+        """A place for a stream: at once, without a checkpoint, unless it must wait in the queue.
 
         Raises `ModelNotReady` without a worker that will do, `InvalidRequest` for a pin on nobody, `Overloaded` when
         all workers are too busy. Cancelling leaves the queue and frees what was granted meanwhile.

@@ -197,6 +197,10 @@ class PoolScheduler:
         ]
         return slots, scores._replace(prefill_tokens=new)
 
+    def uncached_tokens(self, request: RoutingRequest, now: float) -> int:
+        """Prompt tokens that the slot with the most of them cached would have to compute, whatever their number."""
+        return self._uncached(self._read(request, now), self.pool.slots)
+
     def _take_settings(self) -> None:
         settings = self._shared.settings
         self._mode = make_mode(settings, self._shared.source)

@@ -63,6 +63,8 @@ def _serve_graph(options: NodeOptions, models: tuple[str, ...]) -> dict[str, Any
             model=model,
             engine=wish.engine,
             replicas=wish.replicas,
+            prefill=wish.prefill,
+            decode=wish.decode,
             served_name=wish.served_model_name or default_served_name(model),
             context_length=wish.context_length,
             task=wish.task,

@@ -26,15 +26,21 @@ def compose_picture(
     """All that a front end needs to know at this moment."""
     workers = [_worker(view) for view in views if view.instance.type != "frontend"]
     front_ends = sum(view.instance.type == "frontend" for view in views)
-    return Picture(
-        workers, models(graphs, workers, views), list(keys), settings, draining, front_ends=max(1, front_ends)
-    )
+    known = models(graphs, workers, views, enforce_disagg=settings.router.enforce_disagg)
+    return Picture(workers, known, list(keys), settings, draining, front_ends=max(1, front_ends))
 
 
 def models(
-    graphs: Iterable[StoredObject], workers: Sequence[WorkerRecord], views: Sequence[WorkerView]
+    graphs: Iterable[StoredObject],
+    workers: Sequence[WorkerRecord],
+    views: Sequence[WorkerView],
+    *,
+    enforce_disagg: bool = False,
 ) -> list[ModelRecord]:
-    """Every name that a stored graph serves, and every name that a worker has shown, with its phase."""
+    """Every name that a stored graph serves, and every name that a worker has shown, with its phase.
+
+    `enforce_disagg`: decode workers alone do not make a model ready. Prefill workers alone never do.
+    """
     reasons = {view.id: _without_paths(view) for view in views}
     names: dict[ModelName, int] = {}
     for graph in graphs:
@@ -43,7 +49,7 @@ def models(
     for worker in workers:
         if worker.card is not None:
             names.setdefault(worker.card.name, int(min((v.since for v in views if v.id == worker.id), default=0)))
-    return [_model(name, created, workers, reasons) for name, created in names.items()]
+    return [_model(name, created, workers, reasons, enforce_disagg) for name, created in names.items()]
 
 
 def _without_paths(view: WorkerView) -> str:
@@ -68,12 +74,18 @@ def _declared(graph: StoredObject) -> list[ModelName]:
     return [ModelName(name) for argv in worker_launches(document_of(graph)) if (name := served_name(argv))]
 
 
-def _model(name: ModelName, created: int, workers: Sequence[WorkerRecord], reasons: dict[WorkerId, str]) -> ModelRecord:
+def _model(
+    name: ModelName,
+    created: int,
+    workers: Sequence[WorkerRecord],
+    reasons: dict[WorkerId, str],
+    enforce_disagg: bool,
+) -> ModelRecord:
     own = [worker for worker in workers if worker.model == name]
     cards = [worker.card for worker in own if worker.card is not None]
     phase: ModelPhase = "cold"
     reason = "no replica is wanted"
-    if any(worker.phase == "ready" for worker in own):
+    if _generates([worker for worker in own if worker.phase == "ready"], enforce_disagg):
         phase, reason = "ready", ""
     elif own:
         failed = all(worker.phase == "failed" for worker in own)
@@ -85,6 +97,12 @@ def _model(name: ModelName, created: int, workers: Sequence[WorkerRecord], reaso
         reason=reason,
         context_length=cards[0].context_length if cards else None,
     )
+
+
+def _generates(ready: Sequence[WorkerRecord], enforce_disagg: bool) -> bool:
+    """Whether these workers can answer requests between them."""
+    roles = {"aggregated" if worker.card is None else worker.card.role for worker in ready}
+    return "aggregated" in roles or ("decode" in roles and (not enforce_disagg or "prefill" in roles))
 
 
 def _worker(view: WorkerView) -> WorkerRecord:
