@@ -133,7 +133,7 @@ class _Frontend:
         """Take in pictures until told to stop; without a supervisor there is nothing to go on for."""
         async for message in bus:
             if isinstance(message, Stop):
-                await listener.drain(message.drain_s)
+                await listener.drain(message.drain_s, message.idle_s)
                 return
             self._apply(message)
 

@@ -9,6 +9,8 @@ from contextlib import suppress
 
 import trio
 
+from appliance.web.sockets import BACKLOG
+
 _LOG = logging.getLogger(__name__)
 _BATCH = 64  # accepts between two turns of other tasks
 _RETRY_S = 0.1
@@ -55,6 +57,11 @@ class Acceptor:
                 peer = address[0]
             self._welcome(sock, peer)
         return True
+
+    def accept_all(self) -> None:
+        """Accept everything that waits."""
+        for _ in range(BACKLOG // _BATCH):
+            self.accept_waiting()
 
     def close(self) -> None:
         """Close the listening socket."""

@@ -40,6 +40,7 @@ class Host(Protocol):
     watcher: SocketWatcher
     date_line: bytes
     draining: bool
+    closing: bool
     render: Callable[[ApplianceError, str], Rendered]
 
     async def answer(self, exchange: Exchange) -> None:
@@ -152,7 +153,7 @@ class Connection:
             if parser.error is not None:
                 await self._refuse(parser.error)
                 return
-            if self._host.draining and parser.phase is Phase.IDLE:
+            if self._host.closing and parser.phase is Phase.IDLE:
                 return
             if parser.wants_continue:
                 parser.wants_continue = False

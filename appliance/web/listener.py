@@ -24,6 +24,8 @@ from appliance.web.watcher import SocketWatcher
 
 _LOG = logging.getLogger(__name__)
 _SPARE_DESCRIPTORS = 128  # for links, files and the rest of the process
+LATE_S = 0.5
+"""For connections that the kernel is still setting up when no new ones come any more."""
 
 Route = Callable[[str, str], Handler | None]
 """Method and percent-decoded path to a handler; None leaves the request to the fallback."""
@@ -63,6 +65,9 @@ class Listener:
         self.settings = settings
         self.limits = limits or HttpLimits()
         self.draining = False
+        """Answers say that they are the last ones of their connections."""
+        self.closing = False
+        """Idle connections end."""
         self.date_line = b""
         self.render = render
         self.active = 0
@@ -79,6 +84,7 @@ class Listener:
         self._room = min(self.limits.connections, _descriptor_limit() - _SPARE_DESCRIPTORS)
         self._accepting = trio.CancelScope()
         self._all_closed = trio.Event()
+        self._late_s = 0.0
         self.watcher = SocketWatcher()
 
     @property
@@ -99,16 +105,22 @@ class Listener:
                 self._all_closed.set()
                 services.cancel_scope.cancel()
 
-    async def drain(self, deadline_s: float) -> None:
+    async def drain(self, deadline_s: float, idle_s: float = 0.0) -> None:
         """Stop accepting, close idle connections, let running answers end; cut off the rest after `deadline_s`.
 
-        Returns when no connection is left. Cancelling it leaves the listener draining.
+        Idle connections stay for `idle_s` for one more request each: its answer says that it is the last, where closing
+        at once could cross the request. Returns when no connection is left. Cancelling it leaves the listener draining.
         """
         self.draining = True
+        self._late_s = min(idle_s, LATE_S)
         self._accepting.cancel()
-        for connection in tuple(self._connections):
-            connection.close_if_idle()
         with trio.move_on_after(deadline_s):
+            if idle_s:
+                with trio.move_on_after(idle_s):
+                    await self._all_closed.wait()
+            self.closing = True
+            for connection in tuple(self._connections):
+                connection.close_if_idle()
             await self._all_closed.wait()
         for connection in tuple(self._connections):
             connection.outbox.break_off()
@@ -158,8 +170,11 @@ class Listener:
                         loops.start_soon(acceptor.run)
                     self._connection_nursery = nursery
                     task_status.started()
-            for acceptor in acceptors:
-                acceptor.accept_waiting()  # they were let in before we stopped
+            for pause_s in (0.0, self._late_s):  # they were let in before we stopped, or were about to be
+                if pause_s:
+                    await trio.sleep(pause_s)
+                for acceptor in acceptors:
+                    acceptor.accept_all()
         finally:
             for acceptor in acceptors:
                 acceptor.close()

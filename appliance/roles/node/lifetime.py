@@ -12,6 +12,7 @@ import trio
 
 from appliance.core.config import environment
 from appliance.core.errors import EngineFailed, StateUnavailable
+from appliance.core.identity import WorkerId
 from appliance.core.paths import Paths
 from appliance.core.records import KeyRecord
 from appliance.core.settings import Settings
@@ -21,6 +22,7 @@ from appliance.roles.node.admin import NodeAdmin
 from appliance.roles.node.backups import Backups
 from appliance.roles.node.board import Board
 from appliance.roles.node.children import Launcher
+from appliance.roles.node.console import NodeConsole
 from appliance.roles.node.desired import DesiredState
 from appliance.roles.node.first_graph import write_first_graph
 from appliance.roles.node.hardware import NodeHardware
@@ -51,6 +53,7 @@ from appliance.web.tls import server_context
 
 log = structlog.get_logger(__name__)
 
+IDLE_S = 5.0  # kept-alive connections of a front end that leaves: their next answer says that it is the last
 LAST_RESORT_S = 15.0  # beyond the sum of the deadlines of an orderly stop, before the process ends itself
 
 
@@ -107,7 +110,7 @@ class _Running:
         """Start everything, announce it, and wait for the end."""
         async with GuardClient(own_command("guard"), self._launcher.guard_environment()) as guard:
             self._supervisor = Supervisor(self._surroundings(guard), logs_dir=self._options.paths.logs)
-            desired = DesiredState(self._store, self._supervisor, self._least_front_ends(), self._sockets.keep)
+            desired = DesiredState(self._store, self._supervisor, self._least_front_ends(), self._sockets.want)
             self._board = Board(
                 self._settings, desired, self._supervisor, self._hardware.ledger, self._options.paths.state_dir
             )
@@ -123,6 +126,7 @@ class _Running:
             await services.start(self._supervisor.run)
             services.start_soon(self._hardware.run, self._supervisor)
             services.start_soon(push_pictures, self._bus, self._board, self._supervisor)
+            services.start_soon(self._follow_front_ends)
             services.start_soon(watch_liveness, self._bus, self._supervisor, lambda: self._board.settings.supervision)
             await services.start(self._follow_keys)
             await services.start(desired.run)
@@ -149,7 +153,9 @@ class _Running:
         )
         async with trio.open_nursery() as nursery:
             view = NodeView(self._board, self._bus)
-            await nursery.start(serve_control, view, admin, self._options.paths, self._settings)
+            console = NodeConsole(admin, self._board, self._supervisor, self._bus, self._ledger)
+            nursery.start_soon(console.run)
+            await nursery.start(serve_control, view, admin, console, self._options.paths, self._settings)
             self._board.set_serving()
             task_status.started()
 
@@ -227,6 +233,20 @@ class _Running:
                 async for _ in changes:
                     self._board.set_keys([*self._file_keys, *await keys.records()])
 
+    async def _follow_front_ends(self) -> None:
+        """Keep new connections with the front ends that serve, for ever."""
+        while True:
+            seen = self._supervisor.version
+            views = self._board.front_ends()
+            ready = {view.instance.index for view in views if view.phase == "ready"}
+            self._sockets.follow({view.instance.index for view in views}, ready)
+            # No deadline: there is nothing to do until something changes.
+            await self._supervisor.wait_changed(seen)
+
+    async def _begin_drain(self, worker: WorkerId, drain_s: float) -> None:
+        """While others go on, clients of one that leaves get time to hear that their connections end."""
+        await begin_drain(self._bus, worker, drain_s, idle_s=0.0 if self._board.draining else IDLE_S)
+
     def _least_front_ends(self) -> int:
         """The setting is in the graph that was made for given models, where `scale` can change it; else it holds."""
         return 1 if self._options.models else self._settings.http.frontend_processes
@@ -234,7 +254,7 @@ class _Running:
     def _surroundings(self, guard: GuardClient) -> Surroundings:
         return Surroundings(
             launch=self._launcher,
-            begin_drain=partial(begin_drain, self._bus),
+            begin_drain=self._begin_drain,
             ledger=self._ledger.note,
             settings=self._settings.supervision,
             drain=self._settings.drain,

@@ -52,11 +52,11 @@ class ChildReports:
             self._bus.relay_gone(child, FrontEndGone(child.id))
 
 
-async def begin_drain(bus: BusServer, worker: WorkerId, drain_s: float) -> None:
-    """Ask a child to finish its requests. Raises `NotRunning` when it is not on the bus."""
+async def begin_drain(bus: BusServer, worker: WorkerId, drain_s: float, *, idle_s: float) -> None:
+    """Ask a child to finish its requests; see `Stop`. Raises `NotRunning` when it is not on the bus."""
     for child in bus.children():
         if child.id == worker:
-            bus.push(child, Stop(drain_s))
+            bus.push(child, Stop(drain_s, min(idle_s, drain_s)))
             await trio.lowlevel.checkpoint()
             return
     raise NotRunning(f"{worker} is not connected")

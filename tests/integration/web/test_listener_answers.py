@@ -303,6 +303,21 @@ async def test_drain_finishes_streams_closes_idle_and_refuses_new_connections() 
         assert served.listener.connections == 0
 
 
+async def test_drain_lets_idle_connections_ask_once_more() -> None:
+    async with serving(echo) as served:
+        asks, silent = await served.connect(), await served.connect()
+        assert (await asks.ask(get("/"))).headers.get("connection") is None
+        async with trio.open_nursery() as nursery:
+            started = trio.current_time()
+            nursery.start_soon(served.listener.drain, 5.0, 0.2)
+            last = await asks.ask(get("/"))
+            assert (last.status, last.headers["connection"]) == (200, "close")
+            assert await asks.is_closed()
+            assert trio.current_time() - started < 0.2
+            assert await silent.is_closed()
+        assert served.listener.connections == 0
+
+
 async def test_drain_cuts_off_what_does_not_end() -> None:
     waiter = Waiter(start=True)
     async with serving(waiter) as served:
