@@ -1,11 +1,11 @@
 """The last routing decisions with all that was weighed, for `why`. Written for every request, so kept raw till read."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from appliance.core.identity import ModelName, RequestId
+from appliance.core.identity import ModelName, RequestId, WorkerId
 from appliance.routing.cost import Scores
 from appliance.routing.eligibility import Excluded
 from appliance.routing.overlap import Scores as Overlap
@@ -34,6 +34,10 @@ class Decision:
     reason: str
     excluded: Excluded | tuple[()] = ()
     waited_s: float = 0.0
+    prompt_tokens: int = 0
+    """0 when the prompt is not tokenized here. Behind a move it holds the output so far too."""
+    lost: Collection[WorkerId] = ()
+    """Workers that had failed the request before."""
 
     def rows(self) -> list[dict[str, Any]]:
         """The candidates, each with the parts of its cost, then those that were left out, with the reason."""
@@ -60,6 +64,8 @@ class Decision:
             "rank": None if self.chosen is None else self.chosen.rank,
             "reason": self.reason,
             "queue_wait_s": round(self.waited_s, 6),
+            "prompt_tokens": self.prompt_tokens,
+            "moved_from": list(self.lost),
             "candidates": self.rows(),
         }
 

@@ -4,9 +4,11 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 
-MILLISECONDS = tuple(0.001 * 2**step for step in range(17))
-"""Upper bounds from a microsecond to 65 ms."""
-SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
+HASHING_MS = tuple(0.001 * 2**step for step in range(15))
+"""Upper bounds from a microsecond to 16 ms."""
+PLACING_MS = tuple(0.01 * 3**step for step in range(17))
+"""Upper bounds from ten microseconds on."""
+SHARES = tuple(step / 20 for step in range(21))
 
 
 class Histogram:
@@ -33,16 +35,16 @@ class RouterMeasures:
     """Counts of one router, all models together. Read them at any time; nothing is ever reset."""
 
     def __init__(self) -> None:
-        self.block_hashing_ms = Histogram(MILLISECONDS)
-        self.sequence_hashing_ms = Histogram(MILLISECONDS)
-        self.find_matches_ms = Histogram(MILLISECONDS)
-        self.scheduling_ms = Histogram(MILLISECONDS)
+        self.block_hashing_ms = Histogram(HASHING_MS)
+        self.sequence_hashing_ms = Histogram(HASHING_MS)
+        self.find_matches_ms = Histogram(PLACING_MS)
+        self.scheduling_ms = Histogram(PLACING_MS)
         """Eligibility, cost, choice and booking."""
-        self.total_ms = Histogram(MILLISECONDS)
+        self.total_ms = Histogram(PLACING_MS)
         """All of a placement but waiting in the queue. Only mode `kv` fills these."""
         self.kv_hit_rate = Histogram(SHARES)
         """Per request: blocks in the chosen slot's device memory by blocks of the prompt."""
         self.requests: Counter[str] = Counter()
-        """Placements by role."""
+        """Placements by role, in every mode; those that were only asked about are left out."""
         self.events: Counter[tuple[str, str]] = Counter()
         """Cache events by kind (`stored`, `removed`, `cleared`) and outcome."""

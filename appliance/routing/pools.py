@@ -1,6 +1,6 @@
 """The pools of a router: per model one that generates and one that only computes prompts, and who is in which."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from appliance.core.identity import ModelName, WorkerId
@@ -9,7 +9,6 @@ from appliance.core.requests import ModelCard
 from appliance.routing.asking import Ask, RoutingRequest
 from appliance.routing.conditional_disagg import SplitFacts, decode_busy, prefill_busy, runs_split
 from appliance.routing.early_events import EarlyEvents
-from appliance.routing.eligibility import no_worker
 from appliance.routing.prefix_index import PrefixIndex
 from appliance.routing.replica_sync import BookingAdded, PrefillCompleted, ReplicaEvent
 from appliance.routing.replicas import ReplicaBookings
@@ -167,13 +166,11 @@ class Pools:
             found[_worker_type(scheduler)] = requests + queue.pending, tokens + queue.pending_tokens
         return found
 
-    def set_thresholds(self, model: ModelName, thresholds: BusyThresholds) -> None:
-        """Set the busy thresholds of all workers of a model. Raises `ModelNotReady` when it never had one."""
-        pools = [scheduler for scheduler in self._replicas if scheduler.model == model]
-        if not pools:
-            raise no_worker(model)
-        for scheduler in pools:
-            scheduler.pool.set_thresholds(thresholds)
+    def set_thresholds(self, thresholds: Mapping[ModelName, BusyThresholds], now: float) -> list[Ask]:
+        """Replace the busy thresholds of models; one that is not named takes those of the settings again."""
+        old, self._shared.thresholds = self._shared.thresholds, dict(thresholds)
+        changed = {model for model in {*old, *thresholds} if old.get(model) != thresholds.get(model)}
+        return [ask for each in self._replicas if each.model in changed for ask in each.configure(now)]
 
     def thresholds(self) -> dict[ModelName, BusyThresholds]:
         """By model, of those that have had a worker."""

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -139,7 +139,7 @@ class Router:
         return self._shared.settings
 
     def configure(self, settings: RouterSettings) -> None:
-        """Take new settings; the same ones change nothing. Thresholds that were set for a model go with the old ones.
+        """Take new settings; the same ones change nothing. Thresholds that were set for a model stay.
 
         Raises `UsageError` for an unknown mode.
         """
@@ -214,9 +214,9 @@ class Router:
         """Requests and prompt tokens that wait in queues, by worker type: `prefill` and `decode`."""
         return self._pools.queued()
 
-    def set_busy_threshold(self, model: ModelName, thresholds: BusyThresholds) -> None:
-        """When workers of a model count as busy, until the settings change. Raises `ModelNotReady` without a worker."""
-        self._pools.set_thresholds(model, thresholds)
+    def set_busy_thresholds(self, thresholds: Mapping[ModelName, BusyThresholds]) -> None:
+        """When workers of the named models count as busy, also of those yet to come; all others take the settings'."""
+        self._wake(self._pools.set_thresholds(thresholds, self._clock()))
 
     def busy_thresholds(self) -> dict[ModelName, BusyThresholds]:
         """The thresholds of every model that has had a worker."""

@@ -25,7 +25,7 @@ from appliance.routing.pool import Pool, all_full
 from appliance.routing.prefill_pace import PrefillPace
 from appliance.routing.prefixes import Prefixes, Timer
 from appliance.routing.replica_sync import BookingAdded, BookingFreed, PrefillCompleted, Report
-from appliance.routing.slots import Slot
+from appliance.routing.slots import BusyThresholds, Slot
 from appliance.routing.weights import Role, overridden, weights_of
 
 ROLES: tuple[Role, ...] = ("aggregated", "prefill", "decode")
@@ -50,6 +50,8 @@ class Shared:
     router_id: str = ""
     report: Report | None = None
     """Takes placements to other routers."""
+    thresholds: dict[ModelName, BusyThresholds] = field(default_factory=dict)
+    """Of models that do not take those of the settings."""
     next_key: Callable[[], int] = field(default_factory=lambda: count().__next__)
 
 
@@ -69,6 +71,7 @@ class PoolScheduler:
         self.prefixes = Prefixes(shared.settings, shared.measures, shared.timer)
         self.queue = AdmissionQueue(shared.settings.queue_policy)
         self._take_settings()
+        self._limit_model()
 
     def add_worker(self, worker: WorkerId, card: ModelCard, now: float) -> Sequence[Ask]:
         """A worker takes streams from now on. One that is there already and shows the same card changes nothing."""
@@ -85,6 +88,7 @@ class PoolScheduler:
         """Take in the shared settings, which have changed."""
         self._take_settings()
         self.pool.configure(self._shared.settings)
+        self._limit_model()
         self.prefixes.configure(self._shared.settings)
         old, self.queue = self.queue, AdmissionQueue(self._shared.settings.queue_policy)
         for ask in old.waiting():
@@ -201,6 +205,11 @@ class PoolScheduler:
         """Prompt tokens that the slot with the most of them cached would have to compute, whatever their number."""
         return self._uncached(self._read(request, now), self.pool.slots)
 
+    def _limit_model(self) -> None:
+        own = self._shared.thresholds.get(self.model)
+        if own is not None:
+            self.pool.set_thresholds(own)
+
     def _take_settings(self) -> None:
         settings = self._shared.settings
         self._mode = make_mode(settings, self._shared.source)
@@ -274,6 +283,7 @@ class PoolScheduler:
         if not hints.query_only:
             grant.counted = True
             slot.streams += 1
+            self._shared.measures.requests[request.role] += 1
             if ask is not None:
                 self._book(grant, ask, now)
             if hints.session_id:
@@ -357,6 +367,8 @@ class PoolScheduler:
             reason,
             excluded,
             waited_s,
+            len(request.token_ids),
+            tuple(request.avoid) if request.avoid else (),
         )
 
 

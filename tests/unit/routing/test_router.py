@@ -6,6 +6,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -292,7 +293,7 @@ async def test_thresholds_change_at_run_time() -> None:
     r = kv_router("a", queue_threshold=None)
     with await r.place(ask(tokens=100)):
         (await r.place(ask())).__exit__(None, None, None)
-        r.set_busy_threshold(MODEL, BusyThresholds(prefill_tokens=99))
+        r.set_busy_thresholds({MODEL: BusyThresholds(prefill_tokens=99)})
         assert r.busy_thresholds() == {MODEL: BusyThresholds(prefill_tokens=99)}
         with pytest.raises(Overloaded) as caught:
             await r.place(ask())
@@ -301,8 +302,18 @@ async def test_thresholds_change_at_run_time() -> None:
             await r.place(ask(instance_number(WorkerId("a"))))
         assert r.why("r")[-1]["worker"] is None
     (await r.place(ask())).__exit__(None, None, None)
-    with pytest.raises(ModelNotReady):
-        r.set_busy_threshold(ModelName("other"), BusyThresholds())
+    assert r.measures.requests == {"aggregated": 3}
+
+
+def test_thresholds_of_a_model_outlive_settings_and_wait_for_workers() -> None:
+    r, own = kv_router("a"), BusyThresholds(prefill_tokens=99)
+    other = ModelName("other")
+    r.set_busy_thresholds({MODEL: own, other: own})
+    r.configure(replace(r.settings, temperature=0.5))
+    r.add(WorkerId("b"), msgspec.structs.replace(card(**KV), name=other))
+    assert r.busy_thresholds() == {MODEL: own, other: own}
+    r.set_busy_thresholds({})
+    assert r.busy_thresholds() == dict.fromkeys((MODEL, other), BusyThresholds())
 
 
 async def test_a_worker_may_say_itself_that_it_is_busy() -> None:
