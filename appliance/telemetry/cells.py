@@ -4,7 +4,7 @@ The request path touches them per request, or per stream with a batch of values,
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +23,8 @@ class MetricSpec:
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
     """Upper bounds in rising order, without +Inf."""
+    merge: Literal["sum", "max"] = "sum"
+    """What the values of several processes come to."""
 
 
 class Cell:
@@ -113,12 +115,17 @@ class Metrics:
         return spec
 
 
-def merge_series(snapshots: Iterable[Iterable[Series]]) -> list[Series]:
-    """Add up the series of several processes: counters, gauges and histogram counts alike."""
+def merge_series(snapshots: Iterable[Iterable[Series]], largest: Collection[str] = ()) -> list[Series]:
+    """Add up the series of several processes, gauges too; of the names in `largest` only the largest value counts."""
     sums: dict[tuple[str, tuple[str, ...]], list[float]] = {}
     for snapshot in snapshots:
         for one in snapshot:
             key = (one.name, tuple(one.labels))
             have = sums.get(key)
-            sums[key] = list(one.values) if have is None else [a + b for a, b in zip(have, one.values, strict=True)]
+            if have is None:
+                sums[key] = list(one.values)
+            elif one.name in largest:
+                sums[key] = max(have, list(one.values))
+            else:
+                sums[key] = [a + b for a, b in zip(have, one.values, strict=True)]
     return [Series(name, labels, values) for (name, labels), values in sums.items()]
