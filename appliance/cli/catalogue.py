@@ -23,6 +23,7 @@ VERBS: dict[str, Entry] = {
     "describe": Entry("objects:describe", "Show an object with its state and recent decisions.", "Objects"),
     "delete": Entry("objects:delete", "Delete an object and what runs for it.", "Objects"),
     "scale": Entry("objects:scale", "Change the replicas of a component.", "Objects"),
+    "restart": Entry("restart:restart", "Replace the processes of a component, one by one.", "Objects"),
     "status": Entry("status:status", "Show models, workers and front ends.", "Look"),
     "top": Entry("top:top", "Show the running appliance live.", "Look"),
     "logs": Entry("logs:logs", "Show the last lines of a component, also of dead ones.", "Look"),

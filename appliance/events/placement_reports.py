@@ -1,4 +1,4 @@
-"""What this front end's router tells those of the other front ends, gathered for a moment so that many make one message.
+"""What this front end's router tells those of the others, gathered for a moment so that many make one message.
 
 A stream that comes and goes within that moment is never told: nobody could have acted on it.
 """

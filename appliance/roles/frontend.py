@@ -42,7 +42,7 @@ from appliance.web.listener import Listener
 from appliance.web.proxy import UnixProxy
 from appliance.web.sockets import adopt
 from appliance.web.tls import renew_context, server_context
-from appliance.wire.bus_messages import ChildHello, FrontEndGone, Picture, PlacementReports, Ready, Stop
+from appliance.wire.bus_messages import ChildHello, FrontEndGone, LastTotals, Picture, PlacementReports, Ready, Stop
 
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("appliance.access")
@@ -134,6 +134,7 @@ class _Frontend:
         async for message in bus:
             if isinstance(message, Stop):
                 await listener.drain(message.drain_s, message.idle_s)
+                bus.post(LastTotals(self._series()))
                 return
             self._apply(message)
 

@@ -13,7 +13,16 @@ from appliance.core.errors import WorkerLost
 from appliance.transport.connection import Connection
 from appliance.transport.limits import LinkLimits
 from appliance.transport.nurseries import open_inner_nursery
-from appliance.wire.bus_messages import ChildHello, FrontEndGone, Picture, PlacementReports, Pull, Pulled, Stop, ToSupervisor
+from appliance.wire.bus_messages import (
+    ChildHello,
+    FrontEndGone,
+    Picture,
+    PlacementReports,
+    Pull,
+    Pulled,
+    Stop,
+    ToSupervisor,
+)
 from appliance.wire.framing import Buffer, encode, to_child_decoder
 from appliance.wire.sockets import connect_unix
 from appliance.wire.streams import ByteStream

@@ -46,6 +46,7 @@ class FakeAdmin:
         self.keys: set[str] = set()
         self.lines = ["one", "two", "three"]
         self.scaled: list[tuple[str, int, str | None]] = []
+        self.restarted: list[tuple[str, str | None]] = []
         self.asked: list[tuple[str | None, int]] = []
         self.stopped = False
         self.open_logs = 0
@@ -73,6 +74,10 @@ class FakeAdmin:
     async def scale(self, component: str, replicas: int, graph: str | None) -> Object:
         self.scaled.append((component, replicas, graph))
         return {"component": component, "replicas": replicas}
+
+    async def restart(self, component: str, graph: str | None) -> Object:
+        self.restarted.append((component, graph))
+        return {"component": component, "replicas": 1}
 
     async def list_keys(self) -> list[Object]:
         return [{"name": name} for name in sorted(self.keys)]

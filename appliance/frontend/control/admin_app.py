@@ -25,6 +25,13 @@ class ScaleOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     graph: str | None = None
 
 
+class RestartOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of POST /restart."""
+
+    component: str
+    graph: str | None = None
+
+
 class KeyOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Body of POST /keys."""
 
@@ -42,6 +49,11 @@ def build_admin_app(admin: AdminService) -> QuartTrio:
     async def backup() -> Response:
         blocks = StreamBody(admin.backup(read_flag("models")))
         return Response(blocks, content_type="application/zstd")
+
+    @app.post("/restart")
+    async def restart() -> Response:
+        order: RestartOrder = await read_json(RestartOrder)
+        return answer_json(await admin.restart(order.component, order.graph), 202)
 
     @app.post("/stop")
     async def stop() -> Response:

@@ -136,6 +136,13 @@ class Diagnosis(Protocol):
 class AdminService(ObjectAdmin, KeyAdmin, Diagnosis, Protocol):
     """Everything that the admin API offers."""
 
+    async def restart(self, component: str, graph: str | None) -> Object:
+        """Replace the processes of a component one after the other; returns at once, with how many there are.
+
+        `graph` may be left out when only one graph has it, and for the front ends, which all share. Raises `NotFound`.
+        """
+        ...
+
     def backup(self, with_models: bool) -> AbstractAsyncContextManager[AsyncIterable[bytes]]:
         """A backup of the state in blocks; leaving the block gives it up. Reading raises when it cannot go on."""
         ...

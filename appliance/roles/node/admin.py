@@ -9,8 +9,10 @@ from appliance.core.ports import StateStore
 from appliance.roles.node.backups import Backups
 from appliance.roles.node.board import Board
 from appliance.roles.node.diagnosis import NodeDiagnosis
+from appliance.roles.node.front_end_totals import FrontEndTotals
 from appliance.roles.node.keys import KeyStore
-from appliance.roles.node.objects import ObjectStoreAdmin
+from appliance.roles.node.objects import Object, ObjectStoreAdmin
+from appliance.roles.node.restarts import Restarts
 from appliance.supervision.supervisor import Supervisor
 from appliance.transport.bus_server import BusServer
 
@@ -24,18 +26,25 @@ class NodeAdmin(ObjectStoreAdmin, KeyStore, NodeDiagnosis):
         board: Board,
         supervisor: Supervisor,
         bus: BusServer,
+        totals: FrontEndTotals,
         port: int,
         on_stop: Callable[[], None],
         backups: Backups,
+        restarts: Restarts,
     ) -> None:
         ObjectStoreAdmin.__init__(self, store)
-        NodeDiagnosis.__init__(self, board, store, supervisor, bus, port)
+        NodeDiagnosis.__init__(self, board, store, supervisor, bus, totals, port)
         self._on_stop = on_stop
-        self._backups = backups
+        self._backups, self._restarts = backups, restarts
 
     def backup(self, with_models: bool) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """See `Backups.backup`."""
         return self._backups.backup(with_models)
+
+    async def restart(self, component: str, graph: str | None) -> Object:
+        """See `Restarts.restart`."""
+        await trio.lowlevel.checkpoint()
+        return self._restarts.restart(component, graph)
 
     async def stop(self) -> None:
         """Begin an orderly stop, as after SIGTERM."""

@@ -2,7 +2,9 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import trio
 
@@ -21,6 +23,7 @@ log = logging.getLogger(__name__)
 OWN_GRAPH = "appliance"
 """Graph name that the shared front ends go by in logs and ids. Their type tells them from workers: a user's graph may
 have the same name."""
+FRONTEND = "frontend"
 REWRITE_S = 5.0  # between tries to write a status to a full disk
 RUN_ON_A_BOX = ("frontend", "worker")
 """Verbs of ours that a graph's components run as processes here."""
@@ -44,6 +47,8 @@ class DesiredState:
         self._store, self._supervisor = store, supervisor
         self._least_front_ends, self._on_front_ends = least_front_ends, on_front_ends
         self.graphs: dict[str, StoredObject] = {}
+        self._restarts: Counter[tuple[str, str]] = Counter()
+        """How often each component of a graph was to be restarted; part of what its processes are known by."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Follow the store and the supervisor for ever; `started` means that the stored graphs are wanted now."""
@@ -59,7 +64,20 @@ class DesiredState:
         except ApplianceError as error:
             log.warning("cannot run graph %s: %s", graph.name, error)
             return []
-        return [one for one in found if one.argv[0] in RUN_ON_A_BOX]
+        return [self._as_restarted(one) for one in found if one.argv[0] in RUN_ON_A_BOX]
+
+    def restart(self, graph: str, component: str) -> int:
+        """Replace every process of a component, one after the other; how many there are.
+
+        Each is ready before the one it replaces drains, where there is room for both. Front ends are those of
+        `OWN_GRAPH`. Nothing of this is stored: the next start of the appliance begins with new processes anyway.
+        """
+        self._restarts[graph, component] += 1
+        return sum((one.graph, one.component) == (graph, component) for one in self._want())
+
+    def _as_restarted(self, instance: ComponentInstance) -> ComponentInstance:
+        times = self._restarts[instance.graph, instance.component]
+        return replace(instance, spec_hash=f"{instance.spec_hash}.{times}") if times else instance
 
     def states_of(self, graph: StoredObject, views: Sequence[WorkerView]) -> list[InstanceState]:
         """The processes of a graph, the shared front ends counted for its front-end component."""
@@ -87,18 +105,22 @@ class DesiredState:
                         self.graphs[change.object.name] = change.object
                     self._want()
 
-    def _want(self) -> None:
+    def _want(self) -> list[ComponentInstance]:
         wanted = [one for graph in self.graphs.values() for one in self.wanted_of(graph)]
         workers = [one for one in wanted if one.type != "frontend"]
         most = max((one.index + 1 for one in wanted if one.type == "frontend"), default=0)
         front_ends = self._front_ends(max(most, self._least_front_ends))
         self._on_front_ends(len(front_ends))
-        self._supervisor.set_wanted([*front_ends, *workers])
+        wanted = [*front_ends, *workers]
+        self._supervisor.set_wanted(wanted)
+        return wanted
 
     def _front_ends(self, count: int) -> list[ComponentInstance]:
         return [
-            ComponentInstance(
-                graph=OWN_GRAPH, component="frontend", index=index, type="frontend", argv=("frontend",), spec_hash=""
+            self._as_restarted(
+                ComponentInstance(
+                    graph=OWN_GRAPH, component=FRONTEND, index=index, type="frontend", argv=("frontend",), spec_hash=""
+                )
             )
             for index in range(count)
         ]

@@ -14,12 +14,13 @@ from appliance import __version__
 from appliance.core.ports import StateStore
 from appliance.hardware.machine import read_machine
 from appliance.roles.node.board import Board
+from appliance.roles.node.front_end_totals import PULL_S, FrontEndTotals
 from appliance.roles.node.gpu_views import describe_gpus, describe_hardware
 from appliance.roles.node.instance_logs import InstanceLogs
 from appliance.roles.node.process_usage import Usage, read_usage
 from appliance.supervision.supervisor import Supervisor
 from appliance.supervision.views import WorkerView
-from appliance.telemetry.cells import Series, merge_series
+from appliance.telemetry.cells import Series
 from appliance.telemetry.metrics import TABLE
 from appliance.transport.bus_server import BusServer
 
@@ -27,14 +28,14 @@ Object = dict[str, Any]
 
 TABLE_LABELS = {spec.name: spec.labels for spec in TABLE}
 
-PULL_S = 2.0  # a front end that is busy for longer than this is left out of a status
-
 
 class NodeDiagnosis:
     """`Diagnosis` over the board, the store and the log rings."""
 
-    def __init__(self, board: Board, store: StateStore, supervisor: Supervisor, bus: BusServer, port: int) -> None:
-        self._board, self._store, self._bus, self._port = board, store, bus, port
+    def __init__(
+        self, board: Board, store: StateStore, supervisor: Supervisor, bus: BusServer, totals: FrontEndTotals, port: int
+    ) -> None:
+        self._board, self._store, self._bus, self._totals, self._port = board, store, bus, totals, port
         self._logs = InstanceLogs(supervisor)
         self._started = time.monotonic()
         self._one_look = trio.CapacityLimiter(1)
@@ -67,16 +68,15 @@ class NodeDiagnosis:
 
     async def _pull_front_ends(self) -> tuple[dict[str, Any], list[Series]]:
         """Running requests and metrics of all front ends that answer."""
-        answers: dict[str, dict[str, Any]] = {}
+        series: list[Series] = []
 
-        async def pull(what: str) -> None:
-            answers[what] = await self._bus.pull_all("frontend", what, PULL_S)
+        async def pull_metrics() -> None:
+            series.extend(await self._totals.pull(self._bus))
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(pull, "requests")
-            nursery.start_soon(pull, "metrics")
-        pulled = [msgspec.convert(answer, list[Series]) for answer in answers["metrics"].values()]
-        return answers["requests"], merge_series(pulled)
+            nursery.start_soon(pull_metrics)
+            requests = await self._bus.pull_all("frontend", "requests", PULL_S)
+        return requests, series
 
     async def events(self, subject: str | None, limit: int) -> list[Object]:
         found = await self._store.read(lambda reader: reader.events(subject, limit))
@@ -96,7 +96,7 @@ class NodeDiagnosis:
 
 
 def totals(series: list[Series]) -> dict[str, float]:
-    """Counts over all models since the front ends started; who takes them twice has rates."""
+    """Counts over all models since the appliance started; who takes them twice has rates."""
     status = TABLE_LABELS["dynamo_frontend_requests_total"].index("status")
     found = {"requests": 0.0, "failed": 0.0, "output_tokens": 0.0, "queued": 0.0}
     for one in series:

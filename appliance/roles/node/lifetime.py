@@ -36,6 +36,7 @@ from appliance.roles.node.public_view import NodeView
 from appliance.roles.node.readiness import announce, ready_line
 from appliance.roles.node.reload import Reloader
 from appliance.roles.node.reports import ChildReports, begin_drain, push_pictures
+from appliance.roles.node.restarts import Restarts
 from appliance.roles.node.service_notices import ServiceNotices
 from appliance.roles.options import NodeOptions
 from appliance.roles.own_executable import own_command
@@ -115,6 +116,7 @@ class _Running:
                 self._settings, desired, self._supervisor, self._hardware.ledger, self._options.paths.state_dir
             )
             self._reports.attach(self._supervisor, self._board, self._bus)
+            self._restarts = Restarts(desired, self._board, self._ledger.note)
             with keep_own_lines(self._supervisor.own_log(), self._settings.log):
                 await self._run_services(desired)
 
@@ -149,10 +151,18 @@ class _Running:
         serve_control = await trio.to_thread.run_sync(_import_control)
         backups = Backups(self._options.paths.state_dir, self._ledger.note)
         admin = NodeAdmin(
-            self._store, self._board, self._supervisor, self._bus, self._sockets.port, self._stop.set, backups
+            self._store,
+            self._board,
+            self._supervisor,
+            self._bus,
+            self._reports.totals,
+            self._sockets.port,
+            self._stop.set,
+            backups,
+            self._restarts,
         )
         async with trio.open_nursery() as nursery:
-            view = NodeView(self._board, self._bus)
+            view = NodeView(self._board, self._bus, self._reports.totals)
             console = NodeConsole(admin, self._board, self._supervisor, self._bus, self._ledger)
             nursery.start_soon(console.run)
             await nursery.start(serve_control, view, admin, console, self._options.paths, self._settings)

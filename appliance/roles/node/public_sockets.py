@@ -62,4 +62,5 @@ class PublicSockets:
         wanted = tuple(place for place in places if place < len(self._sets)) or (0,)
         if self._steers and wanted != self._places:
             self._places = wanted
-            self._steers = all([steer(sock, wanted) for sock in self._sets[0]])
+            for sock in self._sets[0]:
+                self._steers = steer(sock, wanted) and self._steers

@@ -3,27 +3,24 @@
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from appliance.core.errors import ModelNotFound, NotImplementedHere
 from appliance.core.identity import instance_number
 from appliance.core.records import ModelRecord
 from appliance.frontend.control.views import BusyThreshold, Health, InstanceView
 from appliance.roles.node.board import Board
+from appliance.roles.node.front_end_totals import FrontEndTotals
 from appliance.roles.node.gpu_views import add_gpu_metrics
 from appliance.supervision.views import WorkerView
 from appliance.telemetry.cells import Metrics, Series, merge_series
 from appliance.telemetry.metrics import TABLE, render
 from appliance.transport.bus_server import BusServer
 
-PULL_S = 2.0  # a scrape must not wait for a busy front end
-
 
 class NodeView:
     """`ControlView` over the board; metrics are pulled from the front ends at each scrape."""
 
-    def __init__(self, board: Board, bus: BusServer) -> None:
-        self._board, self._bus = board, bus
+    def __init__(self, board: Board, bus: BusServer, totals: FrontEndTotals) -> None:
+        self._board, self._bus, self._totals = board, bus, totals
 
     def health(self) -> Health:
         if self._board.draining:
@@ -38,9 +35,7 @@ class NodeView:
         return self._board.models()
 
     async def metrics(self) -> bytes:
-        answers = await self._bus.pull_all("frontend", "metrics", PULL_S)
-        pulled = [msgspec.convert(answer, list[Series]) for answer in answers.values()]
-        return render(merge_series([*pulled, self._own_series()]))
+        return render(merge_series([await self._totals.pull(self._bus), self._own_series()]))
 
     def busy_thresholds(self) -> list[BusyThreshold]:
         return []

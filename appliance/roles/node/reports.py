@@ -7,9 +7,10 @@ import trio
 from appliance.core.errors import NotRunning
 from appliance.core.identity import WorkerId
 from appliance.roles.node.board import Board
+from appliance.roles.node.front_end_totals import FrontEndTotals
 from appliance.supervision.supervisor import Supervisor
 from appliance.transport.bus_server import BusChild, BusServer, ChildReport
-from appliance.wire.bus_messages import FrontEndGone, PlacementReports, Progress, Ready, StartFailed, Stop
+from appliance.wire.bus_messages import FrontEndGone, LastTotals, PlacementReports, Progress, Ready, StartFailed, Stop
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ class ChildReports:
         self._supervisor: Supervisor | None = None
         self._board: Board | None = None
         self._bus: BusServer | None = None
+        self.totals = FrontEndTotals()
 
     def attach(self, supervisor: Supervisor, board: Board, bus: BusServer) -> None:
         """Whom to tell; called before any child is started."""
@@ -43,12 +45,16 @@ class ChildReports:
                 self._supervisor.on_ready(worker, card)
             case StartFailed(code, reason, final):
                 self._supervisor.on_start_failed(worker, code, reason, final)
+            case LastTotals(data):
+                self.totals.note(child.id, data)
+                self.totals.on_end(child.id)
             case PlacementReports() if self._bus is not None:
                 self._bus.relay(child, message)
 
     def on_gone(self, child: BusChild) -> None:
         log.debug("child left the bus: %s %s", child.role, child.id)
         if child.role == FRONTEND and self._bus is not None:
+            self.totals.on_end(child.id)
             self._bus.relay_gone(child, FrontEndGone(child.id))
 
 

@@ -57,6 +57,13 @@ async def test_scale(client: Client, admin: FakeAdmin) -> None:
     assert admin.scaled == [("w", 2, None), ("w", 0, "g")]
 
 
+async def test_restart(client: Client, admin: FakeAdmin) -> None:
+    assert (await client.post("/restart", json={"component": "w"})).status_code == 202
+    await client.post("/restart", json={"component": "w", "graph": "g"})
+    assert admin.restarted == [("w", None), ("w", "g")]
+    assert (await client.post("/restart", json={"graph": "g"})).status_code == 400
+
+
 async def test_keys_show_their_secret_once(client: Client) -> None:
     created = await client.post("/keys", json={"name": "a"})
     assert created.status_code == 201
