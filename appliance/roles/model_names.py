@@ -37,6 +37,12 @@ def worker_models(document: dict[str, Any]) -> list[str]:
 
 def worker_launches(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     """The argv of every worker component of a graph document that can run on a box."""
+    for _, argv in named_worker_launches(document):
+        yield argv
+
+
+def named_worker_launches(document: dict[str, Any]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Name and argv of every worker component of a graph document that can run on a box."""
     parsed, _ = read_graph(document)
     for at, component in enumerate(parsed.spec.components):
         try:
@@ -44,7 +50,7 @@ def worker_launches(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         except ApplianceError:
             continue
         if launch is not None and launch.argv[0] == "worker":
-            yield launch.argv
+            yield component.name, launch.argv
 
 
 def _reference(model: str) -> HubReference | None:

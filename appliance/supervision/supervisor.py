@@ -94,7 +94,7 @@ class Supervisor:
         return any(task.on_gpu_lost(worker, reason) for task in self._tasks.values())
 
     def restart(self, worker: WorkerId, reason: str) -> bool:
-        """Replace a worker: it finishes its requests while its successor starts, or before that without room for both."""
+        """Replace a worker: it finishes its requests while, with room for both, its successor starts."""
         for task in self._tasks.values():
             if task.view().id == worker and not task.leaving:
                 task.want_stop(reason)

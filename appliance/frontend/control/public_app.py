@@ -1,4 +1,4 @@
-"""The public control app: health, metrics, thresholds, documentation and the landing page."""
+"""The public control app: health, metrics, thresholds, documentation and the web console."""
 
 import msgspec
 from quart import Response
@@ -6,23 +6,30 @@ from quart_trio import QuartTrio
 
 from appliance.core.errors import InvalidRequest
 from appliance.core.settings import PathSettings
+from appliance.frontend.control.console_app import add_console_api, add_console_pages
+from appliance.frontend.control.console_views import ConsoleService
 from appliance.frontend.control.openapi import describe_api
-from appliance.frontend.control.pages import docs_page, landing_page
+from appliance.frontend.control.pages import docs_page
 from appliance.frontend.control.serving import answer_json, make_app, read_json
 from appliance.frontend.control.views import BusyThreshold, ControlView
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-# The pages hold their own style and script, and load nothing from anywhere.
-PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+# The page holds its own style, and loads nothing from anywhere.
+PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def build_public_app(view: ControlView, paths: PathSettings | None = None) -> QuartTrio:
-    """The app, reading all it shows from `view`; the probes are at `paths`."""
+def build_public_app(
+    view: ControlView, paths: PathSettings | None = None, console: ConsoleService | None = None
+) -> QuartTrio:
+    """The app, reading all it shows from `view`; the probes are at `paths`. Without `console` its pages have no data."""
     paths = paths or PathSettings()
     app = make_app("appliance.public")
     _add_probes(app, view, paths)
     _add_thresholds(app, view)
     _add_documents(app, paths)
+    add_console_pages(app, paths)
+    if console is not None:
+        add_console_api(app, console)
     return app
 
 
@@ -84,10 +91,6 @@ def _add_documents(app: QuartTrio, paths: PathSettings) -> None:
     @app.get("/docs")
     async def show_docs() -> Response:
         return _page(docs)
-
-    @app.get("/")
-    async def landing() -> Response:
-        return _page(landing_page(paths))
 
 
 def _page(html: str) -> Response:

@@ -1,0 +1,116 @@
+// Requests: those that run and the last that ended, with their timings, and why each went as it did.
+
+import { read } from "./api.js";
+import { h, listen, patch } from "./dom.js";
+import { age, clock, duration, number } from "./format.js";
+import { events } from "./overview.js";
+
+export const TITLE = "Requests";
+
+const EVERY_MS = 1500;
+const COLUMNS = ["Time", "Model", "Status", "First token", "Duration", "In", "Out", "Cached", "Tokens/s", "Worker"];
+
+const asked = () => {
+  const id = new URLSearchParams(location.hash.split("?")[1] ?? "").get("id");
+  return id?.replace(/^(chatcmpl|cmpl|resp|msg)[-_]/, "") ?? null;
+};
+
+export function enter(main, shared) {
+  const ended = new AbortController();
+  const state = { rows: [], open: asked(), why: null, filter: "" };
+  const table = h("div");
+  const filter = h("input", { type: "search", placeholder: "Filter by model, status, worker or id", "aria-label": "Filter", "data-focus": "", oninput: () => ((state.filter = filter.value.toLowerCase()), draw()) });
+  const root = h("div", { class: "page" }, h("div", { class: "row" }, h("h1", { class: "grow" }, TITLE), filter), table);
+  main.append(root);
+  const draw = () => patch(table, [list(state)]);
+  const look = async () => {
+    state.why = state.open ? await read("why", { subject: state.open }, ended.signal).catch(() => null) : null;
+    draw();
+  };
+  listen(root, {
+    open: ({ id }) => {
+      state.open = state.open === id ? null : id;
+      state.why = null;
+      look();
+    },
+  });
+  const onHash = () => {
+    if (asked() && asked() !== state.open) [state.open, state.why] = [asked(), null];
+  };
+  addEventListener("hashchange", onHash, { signal: ended.signal });
+  const keep = async () => {
+    while (!ended.signal.aborted) {
+      try {
+        const found = await read("requests", {}, ended.signal);
+        state.rows = [...found.active.map(running), ...found.ended];
+        await look();
+      } catch (error) {
+        if (ended.signal.aborted) return;
+      }
+      await new Promise((resolve) => setTimeout(resolve, EVERY_MS));
+    }
+  };
+  draw();
+  keep();
+  return () => ended.abort();
+}
+
+const running = (one) => ({ ...one, status: one.workers.length ? "running" : "waiting", started: Date.now() / 1000 - one.age_s, duration_s: one.age_s, ttft_s: null, cached_tokens: null, error: "" });
+
+function list(state) {
+  const rows = state.rows.filter((one) => !state.filter || JSON.stringify(one).toLowerCase().includes(state.filter));
+  const missing = state.open && !state.rows.some((one) => one.id === state.open);
+  if (!rows.length && !missing) return h("p", { class: "dim" }, state.filter ? "Nothing matches." : "No request was made yet.");
+  return h(
+    "table",
+    { class: "table" },
+    h("thead", {}, h("tr", {}, COLUMNS.map((title) => h("th", { scope: "col" }, title)))),
+    h("tbody", {}, missing && detail(state, null), rows.map((one) => [row(one, state.open === one.id), state.open === one.id && detail(state, one)])),
+  );
+}
+
+function row(one, isOpen) {
+  const rate = one.ttft_s !== null && one.output_tokens > 1 && one.duration_s > one.ttft_s ? (one.output_tokens - 1) / (one.duration_s - one.ttft_s) : null;
+  const cells = [
+    h("button", { class: "link", type: "button", "data-action": "open", "data-id": one.id, "aria-expanded": String(isOpen), title: one.id }, clock(one.started)),
+    one.model || "–",
+    h("span", { class: "state", "data-phase": phase(one.status) }, one.status),
+    duration(one.ttft_s),
+    duration(one.duration_s),
+    one.prompt_tokens,
+    one.output_tokens,
+    one.cached_tokens ?? "–",
+    rate === null ? "–" : number(rate),
+    one.workers.at(-1) ?? "–",
+  ];
+  return h("tr", { "data-key": one.id }, cells.map((cell, index) => h("td", { "data-label": COLUMNS[index] }, typeof cell === "number" ? String(cell) : cell)));
+}
+
+const phase = (status) => ({ success: "ready", running: "starting", waiting: "draining", cancelled: "stopped" })[status] ?? "failed";
+
+function detail(state, one) {
+  const why = state.why;
+  return h(
+    "tr",
+    { class: "detail", "data-key": `${state.open}/why` },
+    h(
+      "td",
+      { colspan: COLUMNS.length },
+      h("p", {}, h("code", {}, state.open), one && ` ${one.endpoint}${one.stream ? ", streamed" : ""}, ${age(Date.now() / 1000 - one.started)} ago`),
+      one?.error && h("p", { class: "error" }, one.error),
+      one && timeline(one),
+      one?.workers.length > 1 && h("p", {}, `Moved over ${one.workers.join(" → ")}`),
+      h("h3", {}, "Why"),
+      why ? events(why.events) : h("p", { class: "dim" }, one ? "Asking…" : "This request is no longer known."),
+    ),
+  );
+}
+
+/** Where its time went: until the first token, and after it. */
+function timeline(one) {
+  const total = one.duration_s || 1e-6;
+  const first = one.ttft_s ?? total;
+  const share = `${((first / total) * 100).toFixed(1)}%`;
+  const text = one.ttft_s === null ? `${duration(total)}, no token` : `first token after ${duration(first)}, then ${duration(total - first)} of tokens`;
+  return h("div", {}, h("div", { class: "bar thin", role: "img", "aria-label": text }, h("span", { class: "part before", style: { width: share } }), one.ttft_s !== null && h("span", { class: "part after grow" })), h("p", { class: "dim" }, text));
+}
