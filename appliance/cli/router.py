@@ -10,7 +10,11 @@ from appliance.cli.verb import Call, Verb
 
 ELSEWHERE = {"router.mode", "router.queue_threshold", "router.queue_policy", "router.min_initial_workers"}
 """Settings of a router that places requests itself; here the caller sends them."""
-UNUSED = ELSEWHERE | {"router.replica_sync", "router.enforce_disagg", "router.session_affinity_ttl_s"}
+UNUSED = (
+    ELSEWHERE
+    | {"router.replica_sync", "router.enforce_disagg", "router.session_affinity_ttl_s"}
+    | {key for key in ROUTER_SETTINGS.values() if key.startswith("router.conditional_disagg")}
+)
 SETTINGS = {
     flag: key
     for flag, key in ROUTER_SETTINGS.items()

@@ -5,6 +5,7 @@ draws every token of the output itself.
 """
 
 import random
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -153,7 +154,10 @@ class SplitRuns:
         hold: Callable[[PrefillHalf], None],
         on_failed: Callable[[PrefillHalf], None],
     ) -> KvTransfer | None:
+        routed = self._account.routed
+        routed.ask(self._router, "prefill")
         placement = await self._router.place(wish)
+        routed.take(placement, prefill=True)
         half = PrefillHalf(placement)
         hold(half)
         try:
@@ -187,6 +191,7 @@ class SplitRuns:
         half.enter(asked, self._transport)
         # No deadline of its own: the answer's vigil ends a half that is silent for too long.
         await half.ended.wait()
+        self._account.routed.prefilled_at = time.perf_counter()
         if half.error is not None:
             raise half.error
         return KvTransfer(phase="decode", params=half.handover) if half.handover else None
@@ -197,14 +202,17 @@ def _meeting(placement: Placement) -> KvTransfer | None:
     card = placement.card
     if not card.bootstrap_port:
         return None
-    # Engines that are not told a rank take the room modulo their ranks.
-    room = random.randrange((1 << ROOM_BITS) // card.ranks) * card.ranks + placement.rank - card.rank
     return KvTransfer(
         phase="prefill",
         bootstrap_host=card.bootstrap_host,
         bootstrap_port=card.bootstrap_port,
-        bootstrap_room=room,
+        bootstrap_room=draw_room(placement.rank - card.rank, card.ranks),
     )
+
+
+def draw_room(rank: int, ranks: int) -> int:
+    """A room that nobody else is in, below 2**63; engines that are not told a rank take the room modulo their ranks."""
+    return random.randrange((1 << ROOM_BITS) // ranks) * ranks + rank
 
 
 def _prefill_request(request: EngineRequest, rank: int | None, meeting: KvTransfer | None) -> EngineRequest:

@@ -133,3 +133,23 @@ def test_router_settings_that_cannot_be_are_one_line(tmp_path: Path, flags: tupl
         options(tmp_path, *flags)
     assert "router." in caught.value.message
     assert "\n" not in caught.value.message
+
+
+def test_halves_of_a_split_model_are_counted(tmp_path: Path) -> None:
+    wish = options(tmp_path, "--prefill", "1", "--decode", "2", "m").wish
+    assert (wish.prefill, wish.decode, wish.replicas) == (1, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("flags", "cure"),
+    [
+        (("--prefill", "1"), "such as --decode 1"),
+        (("--decode", "2"), "such as --prefill 1"),
+        (("--prefill", "1", "--decode", "1", "--replicas", "1"), "use it, or --prefill and --decode"),
+        (("--prefill", "1", "--decode", "1", "--engine", "remote"), "use --replicas"),
+    ],
+)
+def test_half_a_split_is_refused_with_the_cure(tmp_path: Path, flags: tuple[str, ...], cure: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        options(tmp_path, *flags, "m")
+    assert cure in caught.value.message

@@ -1,7 +1,7 @@
 """Choices on their way through workers: what the next worker is asked for, and who may move when."""
 
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 import pytest
 import trio
@@ -10,7 +10,6 @@ from trio.testing import wait_all_tasks_blocked
 from appliance.core.errors import ApplianceError, EngineFailed, ModelNotReady, WorkerLost, WorkerTimeout
 from appliance.core.generation import GenerationRequest
 from appliance.core.identity import ModelName, WorkerId
-from appliance.core.ports import StreamSink
 from appliance.core.requests import EngineRequest, Guided, ModelCard, Sampling, StopConditions
 from appliance.core.settings import RequestSettings, RouterSettings
 from appliance.frontend.accounts import Account, Accounts
@@ -20,46 +19,11 @@ from appliance.routing.router import Router
 from appliance.telemetry.cells import Metrics
 from appliance.telemetry.metrics import TABLE
 from tests.fakes.client import RecordingClient
-from tests.fakes.transport import FakeTransport
+from tests.fakes.stage import Stage
 from tests.helpers.answers import ID, chat_request, chunk, make_answer
 
 MODEL = ModelName("m")
 PROMPT = [1, 2, 3]
-
-
-class Stage(FakeTransport):
-    """Opens streams and lets the test be the workers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: list[tuple[WorkerId, EngineRequest]] = []
-        self.sinks: list[StreamSink] = []
-        self.open_streams = 0
-        self.dead: set[WorkerId] = set()
-
-    def open(self, worker: WorkerId, request: EngineRequest, sink: StreamSink) -> AbstractContextManager[None]:
-        if worker in self.dead:
-            raise WorkerLost(f"no link to {worker}")
-        return self._stream(worker, request, sink)
-
-    @contextmanager
-    def _stream(self, worker: WorkerId, request: EngineRequest, sink: StreamSink) -> Iterator[None]:
-        self.asked.append((worker, request))
-        self.sinks.append(sink)
-        self.open_streams += 1
-        try:
-            yield
-        finally:
-            self.open_streams -= 1
-
-    def say(self, text: str, *, last: bool = False) -> None:
-        """A step of the stream that was opened last."""
-        self.sinks[-1].on_chunk(chunk(text, "stop" if last else None))
-        self.sinks[-1].flush()
-
-    def lose(self, error: ApplianceError | None = None) -> None:
-        """The stream that was opened last ends without a last chunk."""
-        self.sinks[-1].on_error(error or WorkerLost("the worker was killed"))
 
 
 class Scene:

@@ -7,6 +7,7 @@ import pytest
 from appliance.core.errors import Unprocessable
 from appliance.core.instances import ComponentInstance
 from appliance.graph.admission import admit_graph
+from appliance.graph.arguments import map_worker_args
 from appliance.graph.documents import stored_object, with_defaults
 from appliance.graph.instances import instances
 from tests.helpers.graphs import example, graph, worker
@@ -141,3 +142,16 @@ def test_older_version_runs_too() -> None:
 def test_references_are_replaced_as_a_kubelet_does(text: str, expected: str) -> None:
     env = [{"name": "A", "value": "1"}, {"name": "B", "value": "$(A)+2"}]
     assert argv([], ["worker", "--model", text], env=env)[-1] == expected
+
+
+@pytest.mark.parametrize(
+    ("args", "mode"),
+    [
+        (["--disaggregation-mode", "prefill"], "prefill"),
+        (["--disaggregation-mode=null"], "agg"),
+        (["--is-prefill-worker"], "prefill"),
+        (["--is-decode-worker"], "decode"),
+    ],
+)
+def test_half_of_a_split_model_keeps_its_role(args: list[str], mode: str) -> None:
+    assert map_worker_args(args) == ["--disaggregation-mode", mode]

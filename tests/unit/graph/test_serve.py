@@ -61,3 +61,20 @@ def test_frontend_takes_its_own_replicas_and_args() -> None:
     document = build_serve_graph([], name="other", frontends=2, frontend_args=["--x"])
     admitted, _ = admit_graph(document, None)
     assert [one.argv for one in instances(admitted)] == [("frontend", "--x")] * 2
+
+
+def test_split_model_has_a_component_for_each_half() -> None:
+    document = build_serve_graph([ServeModel(model="/m/x.gguf", engine="llamacpp", prefill=1, decode=2)])
+    admitted, problems = admit_graph(document, None)
+    assert problems == []
+    made = instances(admitted)[1:]
+    assert [one.key for one in made] == ["serve/prefill/0", "serve/decode/0", "serve/decode/1"]
+    assert [one.type for one in made] == ["prefill", "decode", "decode"]
+    worker = ("worker", "--engine", "llamacpp", "--model", "/m/x.gguf", "--disaggregation-mode")
+    assert [one.argv for one in made] == [(*worker, "prefill"), (*worker, "decode"), (*worker, "decode")]
+
+
+def test_several_split_models_keep_their_names() -> None:
+    models = [ServeModel(model=f"/m/{name}.gguf", prefill=1, decode=1) for name in ("one", "two")]
+    assert names(*models) == ["frontend", "one-prefill", "one-decode", "two-prefill", "two-decode"]
+    admit_graph(build_serve_graph(models), None)

@@ -2,13 +2,14 @@
 
 import dataclasses
 
+import msgspec
 import pytest
 
 from appliance.core.identity import ModelName, WorkerId
 from appliance.core.instances import ComponentInstance
 from appliance.core.records import StoredObject, WorkerPhase
 from appliance.core.requests import ModelCard
-from appliance.core.settings import Settings
+from appliance.core.settings import RouterSettings, Settings
 from appliance.graph.documents import stored_object
 from appliance.graph.serve import ServeModel, build_serve_graph
 from appliance.roles.model_names import default_served_name
@@ -108,3 +109,19 @@ def test_workers_without_a_card_have_the_declared_name() -> None:
 )
 def test_default_names(model: str, name: str) -> None:
     assert default_served_name(model) == name
+
+
+@pytest.mark.parametrize(
+    ("roles", "enforce", "phase"),
+    [
+        (["prefill"], False, "starting"),
+        (["decode"], False, "ready"),
+        (["decode"], True, "starting"),
+        (["prefill", "decode"], True, "ready"),
+        (["aggregated"], True, "ready"),
+    ],
+)
+def test_split_model_is_ready_with_the_workers_that_can_answer(roles: list[str], enforce: bool, phase: str) -> None:
+    views = [view("ready", card=msgspec.structs.replace(CARD, role=role)) for role in roles]
+    settings = Settings(router=RouterSettings(enforce_disagg=enforce))
+    assert compose_picture([graph()], views, [], settings, False).models[0].phase == phase

@@ -1,0 +1,118 @@
+"""A model split into prefill and decode workers, and what becomes of requests when workers of either kind die."""
+
+import json
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.e2e.appliance_process import Appliance, appliance, eventually
+
+STEP_MS = 20
+
+
+@pytest.fixture(scope="module")
+def split(binary: str | None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
+    flags = ("--engine", "mocker", "--prefill", "1", "--decode", "2", "--hold-s", "20")
+    pace = ("--engine-arg", f"step_ms={STEP_MS}", "--engine-arg", "kv_bytes_per_token=100000000")
+    link = ("--engine-arg", "kv_transfer_bandwidth=10")
+    with appliance(binary, tmp_path_factory.mktemp("split") / "state", *flags, *pace, *link, "m") as one:
+        yield one
+
+
+def half(one: Appliance, mode: str) -> list[psutil.Process]:
+    """The worker processes of one kind."""
+    found = []
+    for process in one.workers():
+        try:
+            if mode in process.cmdline():
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def ready(one: Appliance) -> list[str]:
+    """Components of the workers that are ready."""
+    return sorted(row["component"] for row in one.status()["workers"] if row["phase"] == "ready")
+
+
+def test_both_pools_serve_and_the_transfer_takes_its_time(split: Appliance) -> None:
+    assert ready(split) == ["decode", "decode", "prefill"]
+    answer = split.chat("m", "one two three", max_tokens=3, nvext={"extra_fields": ["timing"]})
+    assert answer["usage"]["completion_tokens"] == 3
+    # 10 ms of transfer for each token of the prompt, on top of the steps.
+    assert answer["nvext"]["timing"]["ttft_ms"] > answer["usage"]["prompt_tokens"] * 10
+
+
+def test_killed_prefill_worker_costs_no_request(split: Appliance) -> None:
+    (victim,) = half(split, "prefill")
+    answers: list[int] = []
+    text = "a long prompt " * 60  # so long that handing over outlasts a look at the status
+    asking = threading.Thread(
+        target=lambda: answers.append(split.chat("m", text, max_tokens=2)["usage"]["completion_tokens"])
+    )
+    asking.start()
+    eventually(lambda: split.status()["active_requests"] == 1)
+    victim.kill()
+    asking.join(20)
+    assert answers == [2]
+    assert split.chat("m", "again", max_tokens=2)["usage"]["completion_tokens"] == 2
+    eventually(lambda: ready(split) == ["decode", "decode", "prefill"])
+
+
+def test_killed_decode_worker_costs_no_token(split: Appliance) -> None:
+    streams = [open_stream(split, max_tokens=60) for _ in range(4)]  # so that both workers have some
+    try:
+        heads = [next_content(stream) for stream in streams]
+        half(split, "decode")[0].kill()
+        bodies = [head + stream.read() for head, stream in zip(heads, streams, strict=True)]
+    finally:
+        for stream in streams:
+            stream.close()
+    for body in bodies:
+        assert b'"completion_tokens":60' in body
+        assert b'"error"' not in body
+    moved = [line for line in split.get("/metrics").decode().splitlines() if "model_migration_total{" in line]
+    assert any('migration_type="ongoing_request"' in line for line in moved), moved
+    eventually(lambda: ready(split) == ["decode", "decode", "prefill"])
+
+
+def open_stream(one: Appliance, **more: Any) -> Any:
+    body = {
+        "model": "m",
+        "messages": [{"role": "user", "content": "x"}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "ignore_eos": True,
+        **more,
+    }
+    request = urllib.request.Request(
+        one.url + "/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    return urllib.request.urlopen(request, timeout=60)
+
+
+def next_content(stream: Any) -> bytes:
+    """The stream up to its first text."""
+    read = b""
+    while b'"content":"' not in read.replace(b'"content":""', b""):
+        read += stream.readline()
+    return read
+
+
+def test_pools_scale_by_themselves(split: Appliance) -> None:
+    split.cli("scale", "prefill", "--replicas", "2")
+    split.cli("scale", "decode", "--replicas", "1")
+    eventually(lambda: ready(split) == ["decode", "prefill", "prefill"])
+    assert split.chat("m", "x", max_tokens=2)["usage"]["completion_tokens"] == 2
+
+
+def test_half_a_split_is_a_usage_error(binary: str | None, tmp_path: Path) -> None:
+    done = Appliance(binary, tmp_path / "state").run("serve", "--prefill", "1", "--engine", "mocker", "m")
+    assert done.returncode == 2
+    assert "a split model has workers of both kinds" in done.stderr
