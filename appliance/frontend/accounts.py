@@ -18,6 +18,7 @@ from appliance.core.errors import (
 from appliance.core.generation import PublicEndpoint
 from appliance.core.identity import RequestId
 from appliance.frontend.ended_requests import EndedRequest, EndedRequests
+from appliance.frontend.routed import Routed
 from appliance.telemetry.cells import Metrics
 
 FE = "dynamo_frontend_"
@@ -50,6 +51,11 @@ class Account:
     """Workers that it ran on, in order."""
     prefill_workers: list[str] = field(default_factory=list)
     """Workers that computed prompts for those, in order."""
+    prepared: float | None = None
+    """When its prompt was ready to be placed."""
+    last_step_s: float | None = None
+    """From the last tokens to the end of the answer."""
+    routed: Routed = field(default_factory=Routed)
     error: ApplianceError | None = None
     """Set when the answer ended in an error inside the stream."""
     produced: Callable[[], int] | None = None

@@ -231,7 +231,10 @@ class AnswerRun:
             run.worker = None
             try:
                 transfer = await self._run_prefill(run) if self._split.is_possible(run.request) else None
-                placement = await self._router.place(self._routing_request(run, "decode" if transfer else "aggregated"))
+                role: Role = "decode" if transfer else "aggregated"
+                self._account.routed.ask(self._router, role)
+                placement = await self._router.place(self._routing_request(run, role))
+                self._account.routed.take(placement)
                 self._account.workers.append(run.enter(placement, self._transport, transfer))
             except ApplianceError as error:
                 if run.worker is None or not error.retryable or not self._may_move(run):

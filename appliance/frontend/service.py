@@ -1,6 +1,7 @@
 """The request path: decode, hold until the model is ready, prepare, place, stream; again when a worker is lost."""
 
 import random
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -15,6 +16,8 @@ from appliance.core.settings import RequestSettings
 from appliance.frontend.accounts import Account, Accounts
 from appliance.frontend.catalog import Catalog, ServedModel
 from appliance.frontend.choice_runs import AnswerRun
+from appliance.frontend.client_ids import ClientIds
+from appliance.frontend.dry_run import answer_dry_run
 from appliance.frontend.pinning import read_hints, read_pins
 from appliance.frontend.protocols.anthropic.count_tokens import count_document, estimate_tokens
 from appliance.frontend.protocols.anthropic.decode import decode_count, decode_messages
@@ -53,6 +56,7 @@ class GenerationService:
         self._catalog, self._router, self._transport = catalog, router, transport
         self._accounts, self._settings = accounts, settings
         self._vigil = Vigil()
+        self.client_ids = ClientIds()
 
     async def run(self) -> None:
         """What goes on beside the handlers, for ever: answers that wait for too long are looked after."""
@@ -108,6 +112,9 @@ class GenerationService:
         self, exchange: Exchange, endpoint: PublicEndpoint, decode: Decode, make_format: MakeFormat
     ) -> None:
         with self._accounts.request(new_id(), endpoint) as account:
+            client_id = exchange.request.headers.get(b"x-request-id")
+            if client_id is not None:
+                self.client_ids.note(client_id, account.id)
             request = decode(exchange.request.body, account.id)
             pins = read_pins(exchange.request, request.pins)
             account.stream = request.stream
@@ -117,16 +124,23 @@ class GenerationService:
             if request.tool_choice == "none" and self._settings().exclude_tools_when_tool_choice_none:
                 request = msgspec.structs.replace(request, tools=None)
             prepared = await served.prompts.prepare(request)
+            account.prepared = time.perf_counter()
+            format = make_format(request)
+            if request.hints.query_only:
+                hints = read_hints(exchange.request, request.hints, self._router.settings.session_affinity_ttl_s)
+                await answer_dry_run(request, prepared, hints, pins, self._router, account, format, exchange)
+                return
             answer = Answer(
                 request,
                 exchange,
-                make_format(request),
+                format,
                 text_tools(served, request, served.prompts.parsing(request, prepared)),
                 [PromptFacts(len(one.token_ids), one.text if request.echo else "") for one in prepared],
                 preamble=preamble(request, prepared[0].text, prepared[0].token_ids) if request.annotations else b"",
                 received_at=account.started,
             )
             account.produced = answer.produced
+            answer.routed, answer.routing_times = account.routed.worker_ids, account.routed.timing
             try:
                 hints = read_hints(exchange.request, request.hints, self._router.settings.session_affinity_ttl_s)
                 engine_requests = served.prompts.engine_requests(prepared, request)
@@ -178,6 +192,7 @@ class GenerationService:
         account.cached_tokens = usage.cached_tokens
         account.gaps = answer.gaps
         account.error = answer.error
+        account.last_step_s = time.perf_counter() - answer.last_step_at if answer.last_step_at else None
         if answer.first_at is not None:
             self._accounts.first_token(account, at=answer.first_at)
 

@@ -166,6 +166,11 @@ class Pools:
             found[_worker_type(scheduler)] = requests + queue.pending, tokens + queue.pending_tokens
         return found
 
+    @property
+    def queue_depth(self) -> int:
+        """Requests that wait."""
+        return sum(scheduler.queue.pending for scheduler in self._replicas)
+
     def set_thresholds(self, thresholds: Mapping[ModelName, BusyThresholds], now: float) -> list[Ask]:
         """Replace the busy thresholds of models; one that is not named takes those of the settings again."""
         old, self._shared.thresholds = self._shared.thresholds, dict(thresholds)

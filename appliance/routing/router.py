@@ -214,6 +214,11 @@ class Router:
         """Requests and prompt tokens that wait in queues, by worker type: `prefill` and `decode`."""
         return self._pools.queued()
 
+    @property
+    def queue_depth(self) -> int:
+        """Requests that wait in queues."""
+        return self._pools.queue_depth
+
     def set_busy_thresholds(self, thresholds: Mapping[ModelName, BusyThresholds]) -> None:
         """When workers of the named models count as busy, also of those yet to come; all others take the settings'."""
         self._wake(self._pools.set_thresholds(thresholds, self._clock()))

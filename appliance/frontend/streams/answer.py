@@ -58,6 +58,10 @@ class Answer:
         self._received_at = time.perf_counter() if received_at is None else received_at
         self._wake = trio.Event()
         self._over = False
+        self.routed: Callable[[], Members] = dict
+        """`nvext.worker_id` as it is now; empty while nothing is placed."""
+        self.routing_times: Callable[[float, float | None], Members] = _no_times
+        """What routing adds to `timing`, from the times of arrival and of the first token."""
         self.may_move: Callable[[int], bool] = _never
         """Whether the choice of an index can go on elsewhere after a retryable error; set by who runs the choices."""
         self.choices = [
@@ -112,6 +116,11 @@ class Answer:
         return min((choice.first_at for choice in self.choices if choice.first_at is not None), default=None)
 
     @property
+    def last_step_at(self) -> float:
+        """`time.perf_counter` of the latest tokens of any choice; 0 before there are any."""
+        return max(choice.last_step_at for choice in self.choices)
+
+    @property
     def gaps(self) -> list[float]:
         """Seconds between steps, of all choices."""
         return [gap for choice in self.choices for gap in choice.gaps]
@@ -144,6 +153,15 @@ class Answer:
         if self.first_at is not None:
             members["ttft_ms"] = round((self.first_at - self._received_at) * 1e3, 3)
         members["total_time_ms"] = round(elapsed * 1e3, 3)
+        return members | self.routing_times(self._received_at, self.first_at)
+
+    def extras(self) -> Members:
+        """Members of `nvext` that are known at the end of a choice, as far as they were asked for."""
+        members: Members = {}
+        if "worker_id" in self._request.extra_fields and (workers := self.routed()):
+            members["worker_id"] = workers
+        if "timing" in self._request.extra_fields:
+            members["timing"] = self.timing()
         return members
 
     def ping(self) -> None:
@@ -204,12 +222,14 @@ class Answer:
         return next(choice.error for choice in self.choices if choice.error is not None)
 
     def _document(self) -> bytes:
-        nvext: Members = {}
-        if "timing" in self._request.extra_fields:
-            nvext["timing"] = self.timing()
+        nvext = self.extras()
         if "token_ids" in self._request.extra_fields:
             nvext["token_ids"] = [token for choice in self.choices for token in choice.token_ids]
         return self._format.document([choice.outcome() for choice in self.choices], self.usage(), nvext)
+
+
+def _no_times(received_at: float, first_at: float | None) -> Members:
+    return {}
 
 
 def _never(_: int) -> bool:

@@ -31,7 +31,7 @@ class Whole(Protocol):
     def choice_ended(self) -> None: ...
     def choice_failed(self, index: int, error: ApplianceError) -> None: ...
     def usage(self) -> Usage: ...
-    def timing(self) -> Members: ...
+    def extras(self) -> Members: ...
 
 
 class ChoiceStream:
@@ -314,8 +314,8 @@ class ChoiceStream:
         nvext: Members = {}
         if ids and "token_ids" in self._extra_fields:
             nvext["token_ids"] = ids
-        if self.finish is not None and "timing" in self._extra_fields:
-            nvext["timing"] = whole.timing()
+        if self.finish is not None and self._extra_fields:
+            nvext |= whole.extras()
         if not (text or details or nvext or self.finish or request.continuous_usage):
             return
         usage = whole.usage() if request.continuous_usage else None

@@ -1,0 +1,79 @@
+"""What routing did for one request: where it went, what its worker had cached, and how long each part took."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from appliance.core.identity import instance_number
+from appliance.routing.router import Placement, Router
+
+
+@dataclass(slots=True)
+class Routed:
+    """Facts of one request, of its latest placement. Times are `time.perf_counter` seconds."""
+
+    worker: Placement | None = None
+    """Where its output is made. The placement may have been left; only what it says of itself is read."""
+    prefill: Placement | None = None
+    """Where a split request's prompt is computed."""
+    queue_depth: int | None = None
+    """Requests that waited when it came to the router; None in modes that never let one wait."""
+    asked_at: float = 0.0
+    placed_at: float | None = None
+    """When its prompt first had a place."""
+    prefilled_at: float | None = None
+    """When the prompt of a split request was ready elsewhere."""
+    route_s: float = 0.0
+    """Time with the router, waiting included, over all placements."""
+    stage: str = "preprocess"
+    phase: str = ""
+
+    def ask(self, router: Router, role: str) -> None:
+        """The router is asked for a place from now on."""
+        self.stage, self.phase = "route", role
+        self.asked_at = time.perf_counter()
+        if self.queue_depth is None and router.settings.mode == "kv":
+            self.queue_depth = router.queue_depth
+
+    def take(self, placement: Placement, *, prefill: bool = False) -> None:
+        """The router has answered."""
+        now = time.perf_counter()
+        self.stage = "dispatch"
+        self.route_s += now - self.asked_at
+        if self.placed_at is None:
+            self.placed_at = now
+        if prefill:
+            self.prefill = placement
+        else:
+            self.worker = placement
+
+    @property
+    def kv_hit_rate(self) -> float | None:
+        """Cached blocks by blocks of the prompt; None in modes that do not look at prompts."""
+        first = self.prefill or self.worker
+        return None if first is None or not first.isl_blocks else first.overlap_blocks / first.isl_blocks
+
+    def worker_ids(self) -> dict[str, Any]:
+        """`nvext.worker_id`: numbers as `/health` shows them; empty before there is a place."""
+        if self.worker is None:
+            return {}
+        prefill = self.prefill or self.worker
+        return {
+            "prefill_worker_id": instance_number(prefill.worker),
+            "prefill_dp_rank": prefill.rank,
+            "decode_worker_id": instance_number(self.worker.worker),
+            "decode_dp_rank": self.worker.rank,
+        }
+
+    def timing(self, received_at: float, first_at: float | None) -> dict[str, Any]:
+        """Members of `nvext.timing` that only mode `kv` knows; times in milliseconds."""
+        if self.queue_depth is None or self.placed_at is None:
+            return {}
+        members: dict[str, Any] = {"prefill_wait_time_ms": round((self.placed_at - received_at) * 1e3, 3)}
+        prefilled_at = self.prefilled_at or first_at
+        if prefilled_at is not None:
+            members["prefill_time_ms"] = round((prefilled_at - self.placed_at) * 1e3, 3)
+        if self.kv_hit_rate is not None:
+            members["kv_hit_rate"] = round(self.kv_hit_rate, 4)
+        members["router_queue_depth"] = self.queue_depth
+        return members
