@@ -60,14 +60,19 @@ class PlacementReporter:
             await self._news.wait()  # no deadline: there is nothing to tell until something is placed
             await trio.sleep(GATHER_S)
             self._bound()
-            message = self._message()
-            if not message or send(message):
+            if not (self._added or self._in_output or self._freed) or send(self._message()):
                 self._clear()
+
+    def take(self) -> bytes:
+        """What was gathered, as a message; nothing is kept of it."""
+        message = self._message()
+        self._clear()
+        return message
 
     def _message(self) -> bytes:
         # An end never comes before its beginning: a stream that is in both parts began in an earlier message.
         events = [*self._added.values(), *self._in_output.values(), *self._freed.values()]
-        return _encode(events) if events else b""
+        return _encode(events)
 
     def _clear(self) -> None:
         self._added.clear()

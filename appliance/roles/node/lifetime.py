@@ -95,6 +95,7 @@ class _Running:
         self._launcher = Launcher(options.settings, options.paths, sockets)
         self._reports = ChildReports()
         self._bus = BusServer(options.paths.bus_socket, self._reports)
+        self._reports.relay_over(self._bus)
         self._ledger = Ledger(store)
         self._hardware = NodeHardware(
             options.settings.hardware,
@@ -115,7 +116,7 @@ class _Running:
             self._board = Board(
                 self._settings, desired, self._supervisor, self._hardware.ledger, self._options.paths.state_dir
             )
-            self._reports.attach(self._supervisor, self._board, self._bus)
+            self._reports.attach(self._supervisor, self._board)
             self._restarts = Restarts(desired, self._board, self._ledger.note)
             with keep_own_lines(self._supervisor.own_log(), self._settings.log):
                 await self._run_services(desired)

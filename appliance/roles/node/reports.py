@@ -26,15 +26,23 @@ class ChildReports:
         self._bus: BusServer | None = None
         self.totals = FrontEndTotals()
 
-    def attach(self, supervisor: Supervisor, board: Board, bus: BusServer) -> None:
+    def attach(self, supervisor: Supervisor, board: Board) -> None:
         """Whom to tell; called before any child is started."""
-        self._supervisor, self._board, self._bus = supervisor, board, bus
+        self._supervisor, self._board = supervisor, board
+
+    def relay_over(self, bus: BusServer) -> None:
+        """Pass on what front ends report to each other; called before any child is started."""
+        self._bus = bus
 
     def on_hello(self, child: BusChild) -> None:
         if child.role == FRONTEND and self._board is not None:
             child.push(self._board.picture())
 
     def on_message(self, child: BusChild, message: ChildReport) -> None:
+        if isinstance(message, PlacementReports):
+            if self._bus is not None:
+                self._bus.relay(child, message)
+            return
         if self._supervisor is None:
             return
         worker = WorkerId(child.id)
@@ -48,8 +56,6 @@ class ChildReports:
             case LastTotals(data):
                 self.totals.note(child.id, data)
                 self.totals.on_end(child.id)
-            case PlacementReports() if self._bus is not None:
-                self._bus.relay(child, message)
 
     def on_gone(self, child: BusChild) -> None:
         log.debug("child left the bus: %s %s", child.role, child.id)
