@@ -1,6 +1,7 @@
 """What each request did: active requests for `status`, and the request metrics when it ends."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -19,6 +20,7 @@ from appliance.core.generation import PublicEndpoint
 from appliance.core.identity import RequestId
 from appliance.frontend.ended_requests import EndedRequest, EndedRequests
 from appliance.frontend.routed import Routed
+from appliance.frontend.stages import StageCells, WorkerMark
 from appliance.telemetry.cells import Metrics
 
 FE = "dynamo_frontend_"
@@ -70,6 +72,10 @@ class Accounts:
         self._active: dict[RequestId, Account] = {}
         self._cells: dict[str, _ModelCells] = {}
         self._ended = EndedRequests()
+        self._last_end: dict[str, float] = {}
+        self._stages = StageCells(metrics)
+        self.marks: dict[tuple[str, int], WorkerMark] = {}
+        """What the last request of each worker's rank was like."""
 
     @property
     def active(self) -> int:
@@ -92,6 +98,12 @@ class Accounts:
             for a in self._active.values()
         ]
 
+    def use(self) -> dict[str, tuple[int, float]]:
+        """Of each model that requests named: running ones, and seconds since the last one ended, negative if none."""
+        now, running = trio.current_time(), Counter(account.model for account in self._active.values())
+        names = [name for name in {**self._last_end, **running} if name]
+        return {name: (running[name], now - self._last_end[name] if name in self._last_end else -1.0) for name in names}
+
     def ended(self) -> list[dict[str, object]]:
         """The last requests that have ended, newest first, as plain data."""
         return self._ended.rows()
@@ -108,6 +120,11 @@ class Accounts:
             "ttfts_s": self._ended.recent_ttfts(),
         }
 
+    def stages(self) -> Counter[tuple[str, str]]:
+        """Running requests without a token yet, by stage and phase."""
+        waiting = [a.routed for a in self._active.values() if not _produced(a)]
+        return Counter((routed.stage, routed.phase) for routed in waiting)
+
     def request(self, id: RequestId, endpoint: PublicEndpoint) -> "OpenAccount":
         """A context manager that counts a request from here to the end of its block, however it is left."""
         return OpenAccount(self, Account(id=id, endpoint=endpoint, started=time.perf_counter()))
@@ -119,6 +136,7 @@ class Accounts:
     def close(self, account: Account, error: BaseException | None) -> None:
         """The request has ended, with what its handler raised; counts it."""
         del self._active[account.id]
+        self._last_end[account.model] = trio.current_time()
         if error is None:
             error = account.error
         if error is None:
@@ -168,15 +186,31 @@ class Accounts:
         cells.active.value -= 1
         cells.inflight.value -= 1
         cells.duration.observe(time.perf_counter() - account.started)
+        self._stages.count(account.started, account.prepared, account.routed, account.first_token, account.last_step_s)
         if account.first_token is None:
             cells.queued.value -= 1
             return
+        self._count_routing(account, account.first_token)
         cells.ttft.observe(account.first_token - account.started)
         cells.itl.observe_all(account.gaps)
         cells.isl.observe(account.prompt_tokens)
         cells.osl.observe(account.output_tokens)
         cells.cached.observe(account.cached_tokens)
         cells.output.value += account.output_tokens
+        self._stages.detokenized.value += account.output_tokens
+
+    def _count_routing(self, account: Account, first_token: float) -> None:
+        routed, model = account.routed, account.model
+        if (share := routed.kv_hit_rate) is not None:
+            self._metrics.histogram(FE + "kv_hit_rate", model).observe(share)
+        if routed.prefilled_at is not None and first_token >= routed.prefilled_at:
+            transfer_s = first_token - routed.prefilled_at
+            self._metrics.histogram(FE + "kv_transfer_estimated_latency_seconds", model).observe(transfer_s)
+        if routed.worker is not None:
+            gaps = account.gaps
+            self.marks[routed.worker.worker, routed.worker.rank] = WorkerMark(
+                first_token - account.started, sum(gaps) / len(gaps) if gaps else 0.0, account.prompt_tokens
+            )
 
     def _cells_of(self, model: str) -> "_ModelCells":
         cells = self._cells.get(model)

@@ -1,5 +1,7 @@
 """The models that this front end knows: what clients may ask for, and what is needed to turn text into tokens."""
 
+import math
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -9,7 +11,7 @@ from appliance.core.errors import InternalError, ModelFileBad, ModelNotFound, Mo
 from appliance.core.identity import Digest, ModelName
 from appliance.core.records import ModelRecord
 from appliance.core.requests import ModelCard
-from appliance.preprocess.prepare import AskWorker, PromptBuilder
+from appliance.preprocess.prepare import AskWorker, Measure, PromptBuilder, unmeasured
 from appliance.preprocess.template import ChatTemplate
 from appliance.preprocess.tokenizer import TextTokenizer
 
@@ -31,7 +33,9 @@ TEXT_FACTS = (
 class ServedModel:
     """A model of which at least one worker has shown its card."""
 
-    def __init__(self, card: ModelCard, files: dict[str, bytes], ask_worker: AskWorker) -> None:
+    def __init__(
+        self, card: ModelCard, files: dict[str, bytes], ask_worker: AskWorker, measure: Measure = unmeasured
+    ) -> None:
         """`ask_worker` tokenizes for a model that brings no tokenizer. Raises `ModelFileBad` for unusable files."""
         self.card = card
         own = _read_tokenizer(files.get("tokenizer.json"))
@@ -45,6 +49,7 @@ class ServedModel:
             self._template(files.get("chat_template.jinja")),
             self._template(files.get("tool_chat_template.jinja")),
             ask_worker,
+            measure,
         )
 
     @property
@@ -73,7 +78,9 @@ def _read_tokenizer(data: bytes | None) -> TextTokenizer | None:
 class Catalog:
     """Names that exist, whether or not a worker is ready, and the served models behind them."""
 
-    def __init__(self) -> None:
+    def __init__(self, measure: Measure = unmeasured) -> None:
+        """`measure` takes the time of templates and tokenizers."""
+        self._measure = measure
         self._records: dict[ModelName, ModelRecord] = {}
         self._served: dict[ModelName, ServedModel] = {}
         self._files: dict[Digest, bytes] = {}
@@ -112,9 +119,12 @@ class Catalog:
             yield
         except ModelNotReady as error:
             record = self._records.get(name)
-            if record is None or record.phase != "starting" or not record.reason:
+            if record is None or record.phase == "ready" or not record.reason:
                 raise
-            raise ModelNotReady(f"{error.message} ({record.reason})", retry_after_s=error.retry_after_s) from None
+            left_s = 0.0 if record.ready_at is None else record.ready_at - time.time()
+            about = f", about {left_s:.0f} s left" if left_s >= 1 else ""
+            retry_s = max(1, math.ceil(left_s)) if about else error.retry_after_s
+            raise ModelNotReady(f"{error.message} ({record.reason}{about})", retry_after_s=retry_s) from None
 
     def served(self, name: ModelName) -> ServedModel | None:
         """What the first card of the model taught us; None while no worker was ever ready."""
@@ -139,4 +149,4 @@ class Catalog:
         known = self._served.get(card.name)
         if known is None or (known.card != card and card.role != "prefill"):
             files = {name: self._files[ref.digest] for name, ref in card.files.items()}
-            self._served[card.name] = await trio.to_thread.run_sync(ServedModel, card, files, ask_worker)
+            self._served[card.name] = await trio.to_thread.run_sync(ServedModel, card, files, ask_worker, self._measure)

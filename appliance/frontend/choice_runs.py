@@ -236,6 +236,7 @@ class AnswerRun:
                 placement = await self._router.place(self._routing_request(run, role))
                 self._account.routed.take(placement)
                 self._account.workers.append(run.enter(placement, self._transport, transfer))
+                self._account.routed.sent()
             except ApplianceError as error:
                 if run.worker is None or not error.retryable or not self._may_move(run):
                     raise

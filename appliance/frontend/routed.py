@@ -19,12 +19,16 @@ class Routed:
     queue_depth: int | None = None
     """Requests that waited when it came to the router; None in modes that never let one wait."""
     asked_at: float = 0.0
+    _taken_at: float = 0.0
     placed_at: float | None = None
     """When its prompt first had a place."""
     prefilled_at: float | None = None
     """When the prompt of a split request was ready elsewhere."""
     route_s: float = 0.0
     """Time with the router, waiting included, over all placements."""
+    send_s: float | None = None
+    """Time to hand the request to the link of its worker."""
+    sent_at: float | None = None
     stage: str = "preprocess"
     phase: str = ""
 
@@ -37,7 +41,7 @@ class Routed:
 
     def take(self, placement: Placement, *, prefill: bool = False) -> None:
         """The router has answered."""
-        now = time.perf_counter()
+        self._taken_at = now = time.perf_counter()
         self.stage = "dispatch"
         self.route_s += now - self.asked_at
         if self.placed_at is None:
@@ -46,6 +50,11 @@ class Routed:
             self.prefill = placement
         else:
             self.worker = placement
+
+    def sent(self) -> None:
+        """The request was handed to its worker's link, right after it had its place."""
+        self.sent_at = time.perf_counter()
+        self.send_s = self.sent_at - self._taken_at
 
     @property
     def kv_hit_rate(self) -> float | None:

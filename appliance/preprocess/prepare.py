@@ -1,8 +1,9 @@
 """From a client's request to what an engine is asked for: prompt text, token ids, limits, a request per choice."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -18,6 +19,8 @@ from appliance.preprocess.tokenizer import TextTokenizer
 
 AskWorker = Callable[[str], Awaitable[list[int]]]
 """The worker's own tokenizer, special tokens parsed."""
+Measure = Callable[[Literal["template", "tokenize"]], AbstractContextManager[None]]
+"""Opens a block whose time is taken."""
 TEMPLATE_VARIABLES_OF_OURS = frozenset({"messages", "tools", "bos_token", "eos_token"})
 
 
@@ -35,6 +38,11 @@ class Prepared:
     """The conversation, when the worker takes text and makes the prompt itself."""
 
 
+def unmeasured(part: str) -> AbstractContextManager[None]:
+    """Nobody wants to know how long a part takes."""
+    return nullcontext()
+
+
 class PromptBuilder:
     """Prepares requests for one model."""
 
@@ -45,8 +53,10 @@ class PromptBuilder:
         template: ChatTemplate | None,
         tool_template: ChatTemplate | None = None,
         ask_worker: AskWorker | None = None,
+        measure: Measure = unmeasured,
     ) -> None:
         """Without a tokenizer text is tokenized by `ask_worker`, for vocabularies that only the engine knows."""
+        self._measure = measure
         self._card = card
         self._tokenizer = tokenizer
         self._template = template
@@ -148,7 +158,8 @@ class PromptBuilder:
         if thinking is None and self._constraint(request) is not None:
             thinking = False  # the output has no room for reasoning
         arguments = {**thinking_args(reasoning, thinking), **request.template_args}
-        return template.render(messages, tools=request.tools, **_template_arguments(arguments))
+        with self._measure("template"):
+            return template.render(messages, tools=request.tools, **_template_arguments(arguments))
 
     def _constraint(self, request: GenerationRequest) -> Guided | None:
         """What the output must look like. Raises `InvalidRequest` for two of that, or an engine that cannot do it."""
@@ -192,7 +203,8 @@ class PromptBuilder:
 
     async def _encode(self, text: str) -> list[int]:
         if self._tokenizer is not None:
-            return await self._tokenizer.encode_async(text)
+            with self._measure("tokenize"):
+                return await self._tokenizer.encode_async(text)
         if self._ask_worker is not None:
             return await self._ask_worker(text) if text else []
         raise EngineFailed(f"cannot tokenize for the model {self._card.name!r}: it has no tokenizer here")

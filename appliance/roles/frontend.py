@@ -17,19 +17,22 @@ from appliance.core.paths import control_socket_beside
 from appliance.core.records import KeyRecord
 from appliance.core.settings import HttpSettings, Settings
 from appliance.events.index_feed import IndexFeed
-from appliance.events.placement_reports import PlacementReporter, read_reports
 from appliance.frontend.accounts import Accounts
 from appliance.frontend.catalog import Catalog
 from appliance.frontend.fleet import Fleet
 from appliance.frontend.protocols.request_template import read_request_template
 from appliance.frontend.routes import PublicRoutes
 from appliance.frontend.service import GenerationService
+from appliance.frontend.stages import PromptTimes
 from appliance.frontend.token_service import TokenService
+from appliance.roles.frontend_measures import FrontendMeasures
+from appliance.roles.demand_reports import report_demand
 from appliance.roles.launching import run_role
 from appliance.roles.options import FrontendOptions
+from appliance.roles.placement_sync import PlacementSync
 from appliance.roles.signals import watch_stop_signals
 from appliance.routing.router import Router
-from appliance.telemetry.cells import Metrics, Series
+from appliance.telemetry.cells import Metrics
 from appliance.telemetry.event_loop import watch_event_loop
 from appliance.telemetry.logs import set_log_level
 from appliance.telemetry.metrics import TABLE
@@ -42,15 +45,13 @@ from appliance.web.listener import Listener
 from appliance.web.proxy import UnixProxy
 from appliance.web.sockets import adopt
 from appliance.web.tls import renew_context, server_context
-from appliance.wire.bus_messages import ChildHello, FrontEndGone, LastTotals, Picture, PlacementReports, Ready, Stop
+from appliance.wire.bus_messages import ChildHello, LastTotals, Picture, Ready, Stop
 
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("appliance.access")
 
 GC_THRESHOLDS = (20_000, 20, 50)
 """Container objects more than were freed before a look at the youngest, and looks per look at the older ones."""
-EXPIRY_S = 3600.0  # a stream of another front end that runs for longer has ended, and the word of it was lost
-EXPIRY_LOOK_S = 30.0
 
 
 def run_frontend(options: FrontendOptions) -> int:
@@ -74,19 +75,19 @@ class _Frontend:
         self._rules = AccessRules()
         self._metrics = Metrics(TABLE)
         self._accounts = Accounts(self._metrics)
-        self._catalog = Catalog()
-        self._reporter = PlacementReporter()
+        self._catalog = Catalog(PromptTimes(self._metrics))
+        self._sync = PlacementSync()
         self._router = Router(
-            options.settings.router, self._catalog.check_hope, router_id=self._id, report=self._reporter.report
+            options.settings.router, self._catalog.check_hope, router_id=self._id, report=self._sync.reporter.report
         )
         self._router.report_placements(False)  # until there is somebody to tell
+        self._measures = FrontendMeasures(self._metrics, self._router, self._accounts, self._id)
 
     async def run(self) -> None:
         sockets = adopt(self._fds)
         async with connect_bus(self._bus_socket, ChildHello("frontend", self._id, 0)) as bus:
-            bus.answer("metrics", self._series)
+            bus.answer("metrics", self._measures.series)
             bus.answer("requests", self._accounts.snapshot)
-            bus.hear_others(self._on_others)
             bus.answer("ended_requests", self._accounts.ended)
             bus.answer("load", self._accounts.load)
             async with trio.open_nursery() as nursery:
@@ -94,8 +95,7 @@ class _Frontend:
                 cancel = nursery.cancel_scope.cancel
                 await nursery.start(watch_stop_signals, cancel, cancel)
                 nursery.start_soon(watch_event_loop, self._metrics)
-                nursery.start_soon(self._reporter.run, partial(_send_reports, bus))
-                nursery.start_soon(self._expire_replicas)
+                nursery.start_soon(self._sync.run, self._router, bus)
                 await self._serve(bus, sockets, nursery)
                 nursery.cancel_scope.cancel()
 
@@ -109,6 +109,7 @@ class _Frontend:
         self._apply(first)
         service = GenerationService(self._catalog, self._router, links, self._accounts, lambda: self._settings.requests)
         nursery.start_soon(service.run)
+        nursery.start_soon(report_demand, bus, self._router, self._accounts)
         tokens = TokenService(self._catalog, self._router, lambda: self._settings.requests)
         http, paths, template_file = self._settings.http, self._settings.paths, self._settings.requests.template_file
         template = None if template_file is None else read_request_template(template_file)
@@ -134,7 +135,7 @@ class _Frontend:
         async for message in bus:
             if isinstance(message, Stop):
                 await listener.drain(message.drain_s, message.idle_s)
-                bus.post(LastTotals(self._series()))
+                bus.post(LastTotals(self._measures.series()))
                 return
             self._apply(message)
 
@@ -165,19 +166,6 @@ class _Frontend:
             except UsageError as error:
                 log.error("the old certificate stays in use: %s", error)
 
-    def _on_others(self, message: PlacementReports | FrontEndGone) -> None:
-        if isinstance(message, FrontEndGone):
-            self._router.drop_replica(message.id)
-            return
-        for event in read_reports(message.data):
-            self._router.apply_replica(event)
-
-    async def _expire_replicas(self) -> None:
-        while True:
-            await trio.sleep(EXPIRY_LOOK_S)
-            if dropped := self._router.expire_replicas(EXPIRY_S):
-                log.warning("dropped streams of other front ends whose end was never told count=%s", dropped)
-
     def _on_lost(self, worker: WorkerId, reason: str) -> None:
         self._fleet.on_lost(worker, reason)
 
@@ -187,20 +175,8 @@ class _Frontend:
     def _on_kv_events(self, worker: WorkerId, rank: int, first_id: int, events: list[KvEvent]) -> None:
         self._caches.on_kv_events(worker, rank, first_id, events)
 
-    def _series(self) -> list[Series]:
-        for (kind, outcome), count in self._router.measures.events.items():
-            self._metrics.cell("dynamo_component_kv_cache_events_applied", kind, outcome).set(count)
-        return self._metrics.series()
-
     def _count_warning(self, kind: str) -> None:
         self._metrics.cell("dynamo_component_kv_cache_event_warnings", kind).add()
-
-
-def _send_reports(bus: BusClient, data: bytes) -> bool:
-    if bus.backlog_bytes:
-        return False
-    bus.post(PlacementReports(data))
-    return True
 
 
 def key_ring(keys: Sequence[KeyRecord], http: HttpSettings) -> KeyRing:
