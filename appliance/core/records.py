@@ -8,7 +8,7 @@ from appliance.core.identity import ModelName, WorkerId
 from appliance.core.requests import ModelCard
 
 WorkerPhase = Literal["starting", "ready", "draining", "backoff", "stopping", "failed", "stopped"]
-ModelPhase = Literal["ready", "starting", "cold", "failed"]
+ModelPhase = Literal["ready", "starting", "cold", "asleep", "failed"]
 
 
 class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +34,8 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Unix time in seconds of the first registration."""
     reason: str = ""
     """Why it is not ready, in words for a client."""
+    ready_at: float | None = None
+    """Unix time at which it will probably be ready; None when that cannot be said."""
     context_length: int | None = None
 
 

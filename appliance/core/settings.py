@@ -253,6 +253,24 @@ class HardwareSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ResidencySettings:
+    """Which models are loaded when there are more than memory holds, and when one is unloaded."""
+
+    idle_s: float = 0.0
+    """A model is unloaded after this long without a request, and loaded again by the next one; 0: never."""
+    min_residence_s: float = 5.0
+    """A loaded model is not unloaded for another before this, unless a request has waited for `fairness_wait_s`."""
+    fairness_wait_s: float = 10.0
+    """A request for a model without memory that has waited this long takes it from one that is in use."""
+    max_models: int | None = None
+    """Models that are loaded at the same time; none is no limit."""
+    memory_limit_gb: float | None = None
+    """Memory in GB of 10^9 bytes for all models that run on the CPU; none is all that the machine has."""
+    sleep_level: int = 0
+    """Unloaded models of engines that can do so sleep at this level: 1 keeps weights in main memory; 0 ends them."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """All settings of one appliance."""
 
@@ -266,3 +284,4 @@ class Settings:
     supervision: SupervisionSettings = field(default_factory=SupervisionSettings)
     hub: HubSettings = field(default_factory=HubSettings)
     hardware: HardwareSettings = field(default_factory=HardwareSettings)
+    residency: ResidencySettings = field(default_factory=ResidencySettings)

@@ -55,6 +55,7 @@ def _replicas(graph: Graph, component: Component, launch: Launch) -> list[Compon
             argv=launch.argv,
             env=dict(launch.env),
             gpus=launch.gpus,
+            residence=launch.residence,
             spec_hash=digest,
         )
         for index in range(component.replicas)

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from appliance.core.gpus import GpuRequest
+from appliance.core.instances import ResidenceWish
 from appliance.graph.arguments import NotRunnable, expand_references, flag_value, map_command
 from appliance.graph.gpu_resources import read_gpus
 from appliance.graph.problem import Problem, warning
+from appliance.graph.residence import read_residence
 from appliance.graph.schema import Component, Container, EnvVar
 
 DEFAULT_ARGV = {"frontend": ("frontend",), "planner": ("planner",)}
@@ -20,6 +22,7 @@ class Launch:
     argv: tuple[str, ...]
     env: dict[str, str]
     gpus: GpuRequest = field(default_factory=GpuRequest)
+    residence: ResidenceWish = field(default_factory=ResidenceWish)
 
     @property
     def engine(self) -> str:
@@ -37,11 +40,13 @@ def plan_launch(component: Component, graph_env: Sequence[EnvVar], path: str) ->
     env, problems = merge_env(graph_env, "spec.env", main.env, f"{at}.env")
     gpus, wrong = read_gpus(main, at)
     problems += wrong
+    residence, wrong = read_residence(component, path)
+    problems += wrong
     try:
         argv = _argv(component, main, env)
     except NotRunnable as reason:
         return None, [*problems, Problem(_blame(component, main, path, at), str(reason))]
-    return (None if problems else Launch(argv, env, gpus)), problems
+    return (None if problems else Launch(argv, env, gpus, residence)), problems
 
 
 def merge_env(

@@ -48,9 +48,16 @@ class PodSpec(View, frozen=True):
     containers: list[Container] = []
 
 
+class PodMetadata(View, frozen=True):
+    """The part of a pod's metadata that is looked at."""
+
+    annotations: dict[str, str] = {}
+
+
 class PodTemplate(View, frozen=True):
     """A pod template."""
 
+    metadata: PodMetadata | None = None
     spec: PodSpec | None = None
 
 
@@ -87,6 +94,12 @@ class Component(View, frozen=True):
         if self.pod_template is None or self.pod_template.spec is None:
             return []
         return self.pod_template.spec.containers
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        """The annotations of its pods."""
+        template = self.pod_template
+        return template.metadata.annotations if template and template.metadata else {}
 
     @property
     def main(self) -> Container | None:

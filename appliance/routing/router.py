@@ -15,6 +15,7 @@ from appliance.core.requests import ModelCard
 from appliance.core.settings import RouterSettings
 from appliance.routing.asking import Ask, Grant, RoutingRequest
 from appliance.routing.eligibility import no_worker
+from appliance.routing.held import HeldRequests
 from appliance.routing.pools import Pools, SlotLoad
 from appliance.routing.prefix_index import PrefixIndex
 from appliance.routing.replica_sync import ReplicaEvent, Report
@@ -129,6 +130,7 @@ class Router:
         )
         self._pools = Pools(self._shared)
         self._arrival: dict[ModelName, trio.Event] = {}
+        self.held = HeldRequests()
         self._parked: dict[Ask, trio.Event] = {}
         """Requests that wait in the queue of a pool."""
         self.decisions, self.measures = self._shared.decisions, self._shared.measures
@@ -292,7 +294,7 @@ class Router:
         """
         if self.ready_workers(model):
             return
-        with trio.move_on_after(hold_s):
+        with trio.move_on_after(hold_s), self.held.hold(model):
             while not self.ready_workers(model):
                 self._check_hope(model)
                 await self._arrival.setdefault(model, trio.Event()).wait()

@@ -12,6 +12,7 @@ from appliance.transport.limits import LinkLimits
 from appliance.transport.relay_queue import RelayQueue
 from appliance.wire.bus_messages import (
     ChildHello,
+    Demand,
     LastTotals,
     Picture,
     PlacementReports,
@@ -19,6 +20,7 @@ from appliance.wire.bus_messages import (
     Pull,
     Pulled,
     Ready,
+    Slept,
     StartFailed,
     ToChild,
 )
@@ -27,7 +29,7 @@ from appliance.wire.streams import ByteStream
 
 LOG = logging.getLogger(__name__)
 
-ChildReport = Progress | Ready | StartFailed | PlacementReports | LastTotals
+ChildReport = Progress | Ready | StartFailed | PlacementReports | LastTotals | Demand | Slept
 
 
 class BusHandler(Protocol):

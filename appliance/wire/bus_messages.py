@@ -100,5 +100,42 @@ class LastTotals(msgspec.Struct, tag=11, array_like=True, frozen=True):
     data: Any
 
 
-ToSupervisor = ChildHello | Progress | Ready | StartFailed | Pulled | PlacementReports | LastTotals
-ToChild = Picture | Pull | Stop | PlacementReports | FrontEndGone
+class ModelDemand(msgspec.Struct, array_like=True, frozen=True):
+    """How much a front end has to do with one model."""
+
+    model: str
+    waiting: int
+    """Requests that are held until it has a ready worker."""
+    oldest_s: float
+    """How long the oldest of those has waited."""
+    active: int
+    """Requests in work."""
+    idle_s: float
+    """Time since the last request ended; negative: there was none."""
+
+
+class Demand(msgspec.Struct, tag=20, array_like=True, frozen=True):
+    """Front end to supervisor: all models that requests were for. Said again while requests wait."""
+
+    models: list[ModelDemand]
+
+
+class Sleep(msgspec.Struct, tag=21, array_like=True, frozen=True):
+    """Supervisor to worker: give the device memory back at this level of the engine, or with 0 take it again.
+
+    The worker answers with `Slept` when it is done.
+    """
+
+    level: int
+
+
+class Slept(msgspec.Struct, tag=22, array_like=True, frozen=True):
+    """Worker to supervisor: it sleeps now at this level; 0: it serves."""
+
+    level: int
+    error: str = ""
+    """Why it could not do what it was told; it is then as it was."""
+
+
+ToSupervisor = ChildHello | Progress | Ready | StartFailed | Pulled | PlacementReports | LastTotals | Demand | Slept
+ToChild = Picture | Pull | Stop | PlacementReports | FrontEndGone | Sleep

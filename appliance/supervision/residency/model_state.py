@@ -1,4 +1,4 @@
-"""What the policy sees of one model, and what it may decide about it. Plain values; times are of one monotonic clock."""
+"""What the policy sees of one model, and what it may decide about it. Times are of one monotonic clock."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
