@@ -17,10 +17,7 @@ STATIC = "/static/console/"
 API = "/console/api/"
 ACTION_HEADER = "x-appliance-console"
 """A page of another site cannot send it without a preflight, which is refused."""
-POLICY = (
-    "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'; "
-    "img-src 'self' data:"
-)
+POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'"
 PAGE_HEADERS = {
     "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",

@@ -17,8 +17,9 @@ export const forgetKey = () => sessionStorage.removeItem(KEY);
 
 let asking = null;
 
-/** Opens the key dialog and resolves when a key was entered; several callers share one dialog. */
-export function askForKey(message = "") {
+/** Opens the key dialog and resolves when it was closed; several callers share one dialog. One that `must` be
+ * answered opens again when it is closed without a key. */
+export function askForKey(message = "", must = false) {
   asking ??= new Promise((resolve) => {
     const dialog = document.getElementById("key-dialog");
     const error = document.getElementById("key-error");
@@ -26,9 +27,10 @@ export function askForKey(message = "") {
     error.hidden = !message;
     const input = document.getElementById("key");
     input.value = "";
-    dialog.addEventListener("cancel", (event) => event.preventDefault());
-    dialog.querySelector("form").onsubmit = () => {
-      sessionStorage.setItem(KEY, input.value.trim());
+    dialog.querySelector("form").onsubmit = () => sessionStorage.setItem(KEY, input.value.trim());
+    dialog.returnValue = "";
+    dialog.onclose = () => {
+      if (must && dialog.returnValue !== "open") return dialog.showModal();
       asking = null;
       resolve();
     };
@@ -47,7 +49,7 @@ export async function call(path, options = {}) {
     if (answer.status !== 401) return answer;
     await answer.body?.cancel();
     // Another caller may have got a new key meanwhile.
-    if (storedKey() === key) await askForKey(key ? "This key is not known here." : "");
+    if (storedKey() === key) await askForKey(key ? "This key is not known here." : "", true);
     options.signal?.throwIfAborted();
   }
 }

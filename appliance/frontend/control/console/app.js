@@ -39,6 +39,7 @@ function show(name) {
   if (current?.name === page) return;
   current?.leave?.();
   main.replaceChildren();
+  if (current) main.focus({ preventScroll: true }); // a page may put it elsewhere
   main.dataset.page = page;
   document.title = `${PAGES[page].TITLE} – Dynamo appliance`;
   current = { name: page, leave: PAGES[page].enter(main, shared) };
@@ -157,7 +158,6 @@ function onKey(event) {
 
 addEventListener("hashchange", () => {
   show(wanted());
-  main.focus({ preventScroll: true });
   scrollTo(0, 0);
 });
 addEventListener("keydown", onKey);

@@ -9,10 +9,11 @@ import { streamChat } from "./stream.js";
 export const TITLE = "Chat";
 
 const STORE = "chat";
+const RATED_S = 0.1; // tokens that came at once tell no rate
 const FIELDS = [
   ["temperature", "Temperature", { min: 0, max: 2, step: 0.1, placeholder: "model's own" }],
   ["top_p", "Top p", { min: 0, max: 1, step: 0.05, placeholder: "model's own" }],
-  ["max_tokens", "Most tokens", { min: 1, step: 1, placeholder: "to the end of the context" }],
+  ["max_tokens", "Most tokens", { min: 1, step: 1, placeholder: "all that fit" }],
   ["seed", "Seed", { step: 1, placeholder: "random" }],
 ];
 
@@ -68,7 +69,7 @@ class ChatPage {
         { class: "row chat-bar" },
         this.models,
         h("span", { class: "grow" }),
-        h("button", { type: "button", "data-action": "clear" }, "New conversation"),
+        h("button", { type: "button", "data-action": "clear", "aria-label": "New conversation", title: "New conversation" }, "New"),
       ),
       h("details", { class: "parameters" }, h("summary", {}, "Parameters"), h("div", { class: "fields" }, h("label", { class: "wide" }, "System prompt", this.system), inputs)),
       this.log,
@@ -218,7 +219,7 @@ class Clock {
     if (this.first === null) return null;
     const tokens = this.tokens ?? this.pieces;
     const span = (this.last - this.first) / 1000;
-    return { ttft: (this.first - this.started) / 1000, tokens, rate: tokens > 1 && span > 0 ? (tokens - 1) / span : null };
+    return { ttft: (this.first - this.started) / 1000, tokens, rate: tokens > 1 && span > RATED_S ? (tokens - 1) / span : null };
   }
 }
 

@@ -53,7 +53,7 @@ function frontEnd(one, status) {
   return h(
     "article",
     { class: "node", "data-key": one.id, "data-node": `f:${one.id}`, "data-to": status.models.map((m) => `m:${m.name}`).join("\n") },
-    h("div", { class: "row" }, h("strong", { class: "grow" }, one.id), statePill(one.phase)),
+    h("div", { class: "row wrap" }, h("code", { class: "grow" }, one.id), statePill(one.phase)),
     h("p", { class: "dim" }, since(one)),
   );
 }

@@ -89,7 +89,12 @@ const LEVELS = [
   ["warning", /\bwarn(ing)?\b/i],
 ];
 
+const STAMP = /^\d{4}-\d\d-\d\dT[\d:.]+Z /;
+
+/** Without the time, which stands in front, and the columns of our own lines. */
+const plain = (text) => (STAMP.test(text) ? text.replace(STAMP, "").replace(/ {2,}/g, " ").replace(" ]", "]") : text);
+
 function lineNode(line) {
   const level = LEVELS.find(([, mark]) => mark.test(line.text))?.[0];
-  return h("div", { class: "line", "data-level": level ?? null, "data-key": `${line.at}/${line.worker}` }, h("time", {}, clock(line.at)), h("span", { class: "who" }, line.worker), h("span", { class: "what" }, line.text));
+  return h("div", { class: "line", "data-level": level ?? null, "data-key": `${line.at}/${line.worker}` }, h("time", {}, clock(line.at)), h("span", { class: "who" }, line.worker), h("span", { class: "what" }, plain(line.text)));
 }

@@ -9,7 +9,7 @@ import { sparkline } from "./sparkline.js";
 export const TITLE = "Overview";
 
 const LOAD_MS = 2000;
-const SLOTS = 150;
+const SLOTS = { least: 30, most: 150 };
 const OWNERS = 6;
 const TILES = [
   ["Requests", "requests_per_s", (value) => number(value), "per s"],
@@ -102,7 +102,7 @@ function tiles(samples) {
         { class: "tile" },
         h("span", { class: "name" }, title),
         h("span", { class: "figure" }, format(latest[name]), h("small", {}, ` ${unit}`)),
-        sparkline(values, SLOTS, `${title}, last five minutes`),
+        sparkline(values, Math.min(Math.max(values.length, SLOTS.least), SLOTS.most), `${title} over time`),
       );
     }),
   );
@@ -157,15 +157,15 @@ function memory(one) {
   const total = one.memory_total || 1;
   const parts = one.workers.map((use, index) => ({
     name: use.instance,
-    bytes: use.used ?? use.promised,
-    promised: Math.max(0, use.promised - (use.used ?? use.promised)),
+    bytes: use.used ?? 0,
+    promised: Math.max(0, use.promised - (use.used ?? 0)),
     colour: `var(--owner-${index % OWNERS})`,
   }));
   const owned = parts.reduce((sum, part) => sum + part.bytes, 0);
   const foreign = Math.max(one.memory_foreign ?? 0, one.memory_used - owned, 0);
   const share = (bytes) => `${Math.min(100, (bytes / total) * 100).toFixed(2)}%`;
   const bars = parts.flatMap((part) => [
-    h("span", { class: "part", style: { width: share(part.bytes), background: part.colour } }),
+    part.bytes > 0 && h("span", { class: "part", style: { width: share(part.bytes), background: part.colour } }),
     part.promised > 0 && h("span", { class: "part promised", style: { width: share(part.promised), color: part.colour } }),
   ]);
   const text = `${size(one.memory_used)} of ${size(one.memory_total)} used`;
@@ -183,8 +183,8 @@ function memory(one) {
       { class: "legend" },
       h("li", {}, text),
       parts.map((part) =>
-        h("li", {}, h("i", { style: { background: part.colour } }), `${part.name} ${size(part.bytes)}`,
-          part.promised > 0 && ` (+${size(part.promised)} promised)`),
+        h("li", {}, h("i", { style: { background: part.colour } }), `${part.name} `,
+          [part.bytes > 0 && `${size(part.bytes)} used`, part.promised > 0 && `${size(part.promised)} promised`].filter(Boolean).join(", ")),
       ),
       foreign > 1e6 && h("li", {}, h("i", { class: "foreign" }), `others ${size(foreign)}`),
     ),

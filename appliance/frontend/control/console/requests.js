@@ -8,6 +8,7 @@ import { events } from "./overview.js";
 export const TITLE = "Requests";
 
 const EVERY_MS = 1500;
+const RATED_S = 0.005; // a shorter time after the first token tells no rate
 const COLUMNS = ["Time", "Model", "Status", "First token", "Duration", "In", "Out", "Cached", "Tokens/s", "Worker"];
 
 const asked = () => {
@@ -63,27 +64,28 @@ function list(state) {
   if (!rows.length && !missing) return h("p", { class: "dim" }, state.filter ? "Nothing matches." : "No request was made yet.");
   return h(
     "table",
-    { class: "table" },
-    h("thead", {}, h("tr", {}, COLUMNS.map((title) => h("th", { scope: "col" }, title)))),
-    h("tbody", {}, missing && detail(state, null), rows.map((one) => [row(one, state.open === one.id), state.open === one.id && detail(state, one)])),
+    { class: "table", role: "table" }, // the roles stay when narrow pages show cards
+    h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, COLUMNS.map((title) => h("th", { scope: "col", role: "columnheader" }, title)))),
+    h("tbody", { role: "rowgroup" }, missing && detail(state, null), rows.map((one) => [row(one, state.open === one.id), state.open === one.id && detail(state, one)])),
   );
 }
 
 function row(one, isOpen) {
-  const rate = one.ttft_s !== null && one.output_tokens > 1 && one.duration_s > one.ttft_s ? (one.output_tokens - 1) / (one.duration_s - one.ttft_s) : null;
+  const span = one.ttft_s === null ? 0 : one.duration_s - one.ttft_s;
+  const rate = one.output_tokens > 1 && span > RATED_S ? (one.output_tokens - 1) / span : null;
   const cells = [
     h("button", { class: "link", type: "button", "data-action": "open", "data-id": one.id, "aria-expanded": String(isOpen), title: one.id }, clock(one.started)),
     one.model || "–",
     h("span", { class: "state", "data-phase": phase(one.status) }, one.status),
     duration(one.ttft_s),
     duration(one.duration_s),
-    one.prompt_tokens,
+    one.prompt_tokens || "–",
     one.output_tokens,
     one.cached_tokens ?? "–",
     rate === null ? "–" : number(rate),
     one.workers.at(-1) ?? "–",
   ];
-  return h("tr", { "data-key": one.id }, cells.map((cell, index) => h("td", { "data-label": COLUMNS[index] }, typeof cell === "number" ? String(cell) : cell)));
+  return h("tr", { "data-key": one.id, role: "row" }, cells.map((cell, index) => h("td", { "data-label": COLUMNS[index], role: "cell" }, typeof cell === "number" ? String(cell) : cell)));
 }
 
 const phase = (status) => ({ success: "ready", running: "starting", waiting: "draining", cancelled: "stopped" })[status] ?? "failed";
@@ -92,10 +94,10 @@ function detail(state, one) {
   const why = state.why;
   return h(
     "tr",
-    { class: "detail", "data-key": `${state.open}/why` },
+    { class: "detail", "data-key": `${state.open}/why`, role: "row" },
     h(
       "td",
-      { colspan: COLUMNS.length },
+      { colspan: COLUMNS.length, role: "cell" },
       h("p", {}, h("code", {}, state.open), one && ` ${one.endpoint}${one.stream ? ", streamed" : ""}, ${age(Date.now() / 1000 - one.started)} ago`),
       one?.error && h("p", { class: "error" }, one.error),
       one && timeline(one),
