@@ -48,5 +48,7 @@ class EngineOptions:
     """None: what the model is made for."""
     args: dict[str, str] = field(default_factory=dict)
     """`--engine-arg K=V`; an unknown key is an error that names the known ones."""
+    transfer_dir: Path | None = None
+    """Folder that the workers of this box share for KV caches on their way; None: there is none."""
     tool_call_parser: str | None = None
     reasoning_parser: str | None = None

@@ -60,6 +60,11 @@ def control_socket_beside(bus_socket: Path) -> Path:
     return bus_socket.with_name(CONTROL_SOCKET)
 
 
+def transfer_folder(link_socket: Path) -> Path:
+    """Where workers of one box hand KV caches over, for a worker that only knows its socket; in the run dir."""
+    return link_socket.with_name("kv")
+
+
 def short_hash(text: str) -> str:
     """Twelve hex digits that tell texts apart on one machine."""
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -12,6 +12,7 @@ from appliance.core.config import environment
 from appliance.core.errors import ApplianceError, ModelFileBad, ModelUnavailable, UsageError
 from appliance.core.identity import WorkerId
 from appliance.core.model_facts import EngineOptions
+from appliance.core.paths import transfer_folder
 from appliance.core.ports import BackgroundEngine, Engine, KvEventSource
 from appliance.core.requests import ModelCard
 from appliance.core.settings import DrainSettings
@@ -117,6 +118,7 @@ class _Worker:
                 context_length=options.context_length,
                 task=options.task,
                 args=options.engine_args,
+                transfer_dir=None if options.child.link_socket is None else transfer_folder(options.child.link_socket),
                 tool_call_parser=options.tool_call_parser,
                 reasoning_parser=options.reasoning_parser,
             ),

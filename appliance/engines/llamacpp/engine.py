@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
+import msgspec
 import trio
 
 from appliance.core.errors import EngineFailed, InvalidRequest
@@ -16,7 +17,9 @@ from appliance.engines.admission import CLOSED, DRAINING, Admission, check_promp
 from appliance.engines.cards import BLOCK_TOKENS, CardFiles, make_card
 from appliance.engines.llamacpp.generation import Generation, LoadedModel
 from appliance.engines.llamacpp.guided import grammar_of
+from appliance.engines.llamacpp.handover import Handovers, PrefillSink
 from appliance.engines.llamacpp.held_tokens import HeldTokens
+from appliance.engines.llamacpp.kv_files import KvFiles, fingerprint
 from appliance.engines.llamacpp.leases import SlotPool
 from appliance.engines.llamacpp.options import MemoryPlan, chosen_task, free_memory_bytes, plan_memory, read_options
 from appliance.engines.llamacpp.server import LlamaServer, load_server
@@ -27,7 +30,10 @@ T = TypeVar("T")
 
 
 class LlamaCppEngine(CardFiles):
-    """One model on one llama.cpp server. Abilities beside `Engine`: `FileSource`, `TokenizeSource`, `KvEventSource`."""
+    """One model on one llama.cpp server.
+
+    Abilities beside `Engine`: `FileSource`, `TokenizeSource`, `KvEventSource`, `BackgroundEngine`.
+    """
 
     def __init__(self, facts: ModelFacts, options: EngineOptions) -> None:
         """Raises `UsageError` for engine arguments that cannot be understood. Loads nothing yet."""
@@ -47,19 +53,21 @@ class LlamaCppEngine(CardFiles):
         """
         progress(-1.0, f"loading {self._facts.name}")
         # Abandoned on cancel: the model is freed by its thread as soon as it is loaded.
-        server, plan = await trio.to_thread.run_sync(self._load, abandon_on_cancel=True)
+        server, plan, store = await trio.to_thread.run_sync(self._load, abandon_on_cancel=True)
+        call_threads = trio.CapacityLimiter(plan.slots)
         self._model = LoadedModel(
             server=server,
             plan=plan,
             slots=SlotPool(plan.slots),
-            call_threads=trio.CapacityLimiter(plan.slots),
+            call_threads=call_threads,
             held_tokens=HeldTokens(partial(server.pieces, special=True)),
             end_ids=frozenset(self._facts.eos_token_ids),
             default_sampling=self._facts.default_sampling,
+            handovers=None if store is None else Handovers(store, server, call_threads),
         )
         self._door.open()
         progress(1.0, f"{self._facts.name} is loaded")
-        return make_card(
+        card = make_card(
             "llamacpp",
             self._facts,
             self._options,
@@ -70,6 +78,14 @@ class LlamaCppEngine(CardFiles):
             guided=self._task == "generate",
             kv_events=self._task == "generate",
         )
+        return msgspec.structs.replace(card, role=self._given.role)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Look after the KV caches that were handed over, if it does that. See `BackgroundEngine.run`."""
+        task_status.started()
+        handovers = None if self._model is None else self._model.handovers
+        if handovers is not None:
+            await handovers.run()
 
     async def generate(self, request: EngineRequest, sink: TokenSink) -> None:
         """Run one stream. See `Engine.generate`.
@@ -86,7 +102,16 @@ class LlamaCppEngine(CardFiles):
                 sink.emit([], "length", EngineUsage(len(request.token_ids), 0))
                 return
             async with model.slots.lease(request.token_ids) as lease:
-                await Generation(model, request, sink, lease, grammar).run()
+                half = request.kv_transfer
+                if half is None or model.handovers is None:
+                    await Generation(model, request, sink, lease, grammar).run()
+                elif half.phase == "prefill":
+                    prefill = PrefillSink(sink)
+                    await Generation(model, request, prefill, lease, None).run()
+                    prefill.finish(len(request.token_ids), await model.handovers.save(lease.slot))
+                else:
+                    await model.handovers.restore(half.params, lease, model.slots, request.token_ids)
+                    await Generation(model, request, sink, lease, grammar).run()
 
     async def embed(self, request: EngineRequest) -> list[float]:
         """One unit vector. See `Engine.embed`. A cancelled call is dropped; the engine finishes it unheard."""
@@ -129,11 +154,17 @@ class LlamaCppEngine(CardFiles):
             self._model.slots.close()
             self._model.stop_calls()
         await self._door.wait_empty()
+        if self._model is not None and self._model.handovers is not None:
+            self._model.handovers.close()
         self._model = None  # the last reference: llama.cpp's threads end and the memory is freed
 
-    def _load(self) -> tuple[LlamaServer, MemoryPlan]:
+    def _load(self) -> tuple[LlamaServer, MemoryPlan, KvFiles | None]:
         plan = plan_memory(self._facts, self._options, self._given, free_memory_bytes(self._facts))
-        return load_server(self._facts, plan, self._given, self._task), plan
+        folder = None if self._given.role == "aggregated" else self._options.transfer_dir
+        server = load_server(self._facts, plan, self._given, self._task, folder)
+        if folder is None:
+            return server, plan, None
+        return server, plan, KvFiles(folder, fingerprint(self._facts.path, self._given.kv_cache_type))
 
     def _loaded(self) -> LoadedModel:
         if self._model is None:

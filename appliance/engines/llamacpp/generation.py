@@ -10,6 +10,7 @@ from appliance.core.errors import EngineFailed
 from appliance.core.ports import TokenSink
 from appliance.core.requests import EngineRequest, EngineUsage, FinishReason, Sampling
 from appliance.engines.llamacpp.completion import SEED_LIMIT, Leg, completion_body, draw_seed
+from appliance.engines.llamacpp.handover import Handovers
 from appliance.engines.llamacpp.held_tokens import HeldTokens
 from appliance.engines.llamacpp.leases import Lease, SlotPool
 from appliance.engines.llamacpp.options import MemoryPlan
@@ -29,6 +30,8 @@ class LoadedModel:
     held_tokens: HeldTokens
     end_ids: frozenset[int]
     default_sampling: Sampling
+    handovers: Handovers | None = None
+    """Of a worker that computes one half of split requests."""
     calls: set[CompletionStream] = field(default_factory=set)
     """Calls in progress."""
     closing: bool = False

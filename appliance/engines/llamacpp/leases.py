@@ -50,6 +50,12 @@ class SlotPool:
         if self._take is not None:
             self._report(self._blocks.hold(slot, tokens))
 
+    def report_replaced(self, slot: int, tokens: Sequence[int]) -> None:
+        """A held slot has these tokens now, whatever it had before."""
+        if self._take is not None:
+            self._report(self._blocks.keep(slot, common_prefix(self.table.content(slot), tokens)))
+            self._report(self._blocks.hold(slot, tokens))
+
     @asynccontextmanager
     async def lease(self, prompt: Sequence[int]) -> AsyncGenerator[Lease, None]:
         """Hold the best slot for a prompt. Raises `EngineFailed` when the pool closes first; cancelling gives up.

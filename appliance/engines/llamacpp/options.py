@@ -2,14 +2,17 @@
 
 import os
 from dataclasses import dataclass
+from typing import Literal
 
 from appliance.core.errors import UsageError
 from appliance.core.model_facts import EngineOptions, ModelFacts
 from appliance.core.requests import Task
 from appliance.engines.arguments import EngineArguments
 
+Role = Literal["aggregated", "prefill", "decode"]
 KNOWN = (
     "batch_size",
+    "disaggregation_mode",
     "flash_attn",
     "gpu_layers",
     "kv_cache_type",
@@ -29,6 +32,7 @@ SMALL_MODEL_BYTES = 64 << 20
 """Under this a step takes less time than waking a second thread does: one thread measured 5 to 16 times the tokens."""
 KV_CACHE_TYPES = {"f32": 2.0, "f16": 1.0, "bf16": 1.0, "q8_0": 0.53125, "q5_1": 0.375, "q5_0": 0.34375, "q4_0": 0.28125}
 """Size of each cache type relative to 16 bit."""
+ROLES: dict[str, Role] = {"agg": "aggregated", "prefill": "prefill", "decode": "decode"}
 POOLINGS = ("auto", "mean", "cls", "last")
 
 
@@ -48,6 +52,7 @@ class LlamaCppOptions:
     flash_attn: str
     kv_cache_type: str
     pooling: str
+    role: Role = "aggregated"
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,17 @@ def read_options(facts: ModelFacts, options: EngineOptions) -> LlamaCppOptions:
         flash_attn=args.one_of("flash_attn", "auto", ("auto", "on", "off")),
         kv_cache_type=args.one_of("kv_cache_type", "f16", tuple(KV_CACHE_TYPES)),
         pooling=args.one_of("pooling", "auto", POOLINGS),
+        role=_role(args, facts, options),
     )
+
+
+def _role(args: EngineArguments, facts: ModelFacts, options: EngineOptions) -> Role:
+    role = ROLES[args.one_of("disaggregation_mode", "agg", tuple(ROLES))]
+    if role != "aggregated" and chosen_task(facts, options) != "generate":
+        raise UsageError(f"{facts.name} makes embeddings and cannot be split into prefill and decode workers")
+    if role != "aggregated" and options.transfer_dir is None:
+        raise UsageError(f"a {role} worker of llamacpp needs a folder shared with the others: start it with `serve`")
+    return role
 
 
 def chosen_task(facts: ModelFacts, options: EngineOptions) -> Task:

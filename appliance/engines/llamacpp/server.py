@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from appliance.core.errors import EngineFailed, ModelFileBad
@@ -15,6 +16,7 @@ from appliance.engines.llamacpp.options import LlamaCppOptions, MemoryPlan
 OnMessage = Callable[[dict[str, Any]], bool]
 """Takes one message of a stream on the engine's calling thread; True gives the stream up."""
 TOKENIZE_TIMEOUT_S = 10.0
+SLOT_TIMEOUT_S = 60.0  # gigabytes, on a slow disk
 QUIET = -1  # llama.cpp log level under which it writes nothing
 
 
@@ -44,24 +46,38 @@ class LlamaServer:
         """The text of tokens; bytes that are no UTF-8 come as U+FFFD. Raises `EngineFailed`."""
         return str(self._post("/detokenize", {"tokens": token_ids})["content"])
 
-    def _post(self, path: str, body: dict[str, Any]) -> Any:
+    def save_slot(self, slot: int, name: str) -> tuple[int, int]:
+        """Write an idle slot into a file of the folder for slots; its tokens and the file's bytes.
+
+        Raises `EngineFailed`.
+        """
+        answer = self._post(f"/slots/{slot}?action=save", {"filename": name}, SLOT_TIMEOUT_S)
+        return int(answer["n_saved"]), int(answer["n_written"])
+
+    def restore_slot(self, slot: int, name: str) -> int:
+        """Fill an idle slot from a file; the tokens that it has then. Raises `EngineFailed`: then it has none."""
+        return int(self._post(f"/slots/{slot}?action=restore", {"filename": name}, SLOT_TIMEOUT_S)["n_restored"])
+
+    def _post(self, path: str, body: dict[str, Any], timeout_s: float = TOKENIZE_TIMEOUT_S) -> Any:
         # The binding has no call for this, so it goes through the engine's own loopback listener.
-        connection = http.client.HTTPConnection(self._address, timeout=TOKENIZE_TIMEOUT_S)
+        connection = http.client.HTTPConnection(self._address, timeout=timeout_s)
         try:
             connection.request("POST", path, json.dumps(body), self._headers)
             response = connection.getresponse()
             answer = response.read()
         except (OSError, http.client.HTTPException):
-            raise EngineFailed("the engine's tokenizer did not answer") from None
+            raise EngineFailed("the engine did not answer on its own listener") from None
         finally:
             connection.close()
         if response.status != 200:
-            raise EngineFailed("the engine's tokenizer refused the text")
+            raise EngineFailed("the engine refused what it was asked for")
         return json.loads(answer)
 
 
-def load_server(facts: ModelFacts, plan: MemoryPlan, options: LlamaCppOptions, task: Task) -> LlamaServer:
-    """Load a model, blocking. Raises `ModelFileBad` or `EngineFailed`.
+def load_server(
+    facts: ModelFacts, plan: MemoryPlan, options: LlamaCppOptions, task: Task, slot_folder: Path | None = None
+) -> LlamaServer:
+    """Load a model, blocking. Raises `ModelFileBad` or `EngineFailed`. Slots are saved to `slot_folder`, if at all.
 
     The binding holds the interpreter lock while it loads, so nothing else in this process runs meanwhile.
     """
@@ -75,6 +91,8 @@ def load_server(facts: ModelFacts, plan: MemoryPlan, options: LlamaCppOptions, t
     params.model.path = str(facts.path)
     _fill_listener(params, api_key)
     _fill_sizes(params, plan, options)
+    if slot_folder is not None:
+        params.slot_save_path = f"{slot_folder}/"
     _fill_choices(xllamacpp, params, options)
     if task == "embed":
         _fill_embedding(xllamacpp, params, facts, plan, options)
