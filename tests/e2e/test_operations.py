@@ -49,14 +49,14 @@ class TestReload:
             self.until(manager, "WATCHDOG=1")
             assert (self.ask(one, "first"), self.ask(one, "second")) == (200, 401)
             keys.write_text("second\n")
-            config.write_text(config.read_text() + "idle_s = 3\n[requests]\nhold_s = 7\n")
+            config.write_text(config.read_text() + "idle_s = 3\nfrontend_processes = 2\n[requests]\nhold_s = 7\n")
             os.kill(one.pid, signal.SIGHUP)
             self.until(manager, "RELOADING=1")
             self.until(manager, "READY=1")
             eventually(lambda: (self.ask(one, "first"), self.ask(one, "second")) == (401, 200))
             reason = json.loads(one.cli("why", "appliance", "--json"))[-1]["reason"]
-            assert "changed requests.hold_s" in reason
-            assert "needs a restart: http.idle_s" in reason
+            assert "changed http.idle_s, requests.hold_s; front ends are replaced one by one" in reason
+            assert "needs a restart: http.frontend_processes" in reason
             config.write_text("[http]\nprot = 1\n")
             os.kill(one.pid, signal.SIGHUP)
             self.until(manager, "READY=1")

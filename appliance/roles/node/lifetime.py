@@ -34,8 +34,8 @@ from appliance.roles.node.own_log import keep_own_lines
 from appliance.roles.node.public_sockets import PublicSockets
 from appliance.roles.node.public_view import NodeView
 from appliance.roles.node.readiness import announce, ready_line
-from appliance.roles.node.reload import Reloader
-from appliance.roles.node.reports import ChildReports, begin_drain, push_pictures
+from appliance.roles.node.reload import Reloader, plan_change
+from appliance.roles.node.reports import FRONTEND, ChildReports, begin_drain, push_pictures
 from appliance.roles.node.restarts import Restarts
 from appliance.roles.node.service_notices import ServiceNotices
 from appliance.roles.options import NodeOptions
@@ -226,12 +226,15 @@ class _Running:
 
     def _take_up(self, settings: Settings, file_keys: list[KeyRecord]) -> None:
         """Use settings that may change while we run, and the keys that the key file holds now."""
+        replaces_front_ends = plan_change(self._board.settings, settings).replaces_front_ends
         stored = [key for key in self._board.keys if key not in self._file_keys]
         self._file_keys = file_keys
         set_log_level(settings.log.level)
         self._launcher.use(settings)
         self._board.set_keys([*file_keys, *stored])
         self._board.set_settings(settings)
+        if replaces_front_ends:
+            self._restarts.restart(FRONTEND, None, "settings changed that they read when they start")
 
     async def _follow_keys(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the board's keys as the store has them."""

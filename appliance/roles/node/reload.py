@@ -12,6 +12,7 @@ from appliance.core.errors import ApplianceError
 from appliance.core.records import KeyRecord, LedgerEvent
 from appliance.core.setting_keys import KEYS
 from appliance.core.settings import Settings
+from appliance.frontend.protocols.request_template import read_request_template
 from appliance.roles.node.keys import read_key_file
 from appliance.web.tls import server_context
 
@@ -28,9 +29,30 @@ LIVE = frozenset(
         "requests.first_token_s",
         "requests.exclude_tools_when_tool_choice_none",
         "log.level",
+        *(key.key for key in KEYS.values() if key.group == "router"),
     }
 )
 """Settings that take effect at once; workers that already run keep their log level."""
+
+FRONT_ENDS = frozenset(
+    {
+        "http.access_log",
+        "http.body_limit_mb",
+        "http.enable_anthropic_api",
+        "http.enable_streaming_reasoning_dispatch",
+        "http.enable_streaming_tool_dispatch",
+        "http.idle_s",
+        "http.send_buffer_bytes",
+        "http.send_stall_s",
+        "http.strip_anthropic_preamble",
+        "requests.template_file",
+    }
+)
+"""Settings that front ends read when they start: for these they are replaced, one by one, and no request is lost."""
+
+
+CHANGEABLE = LIVE - {"http.api_key_file", "http.tls_cert_path", "http.tls_key_path"}
+"""Settings that can be changed one by one; the others name files, which are read when all settings are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,17 +65,22 @@ class Change:
     waiting: tuple[str, ...]
     """Changed settings that take effect at the next start only."""
 
+    @property
+    def replaces_front_ends(self) -> bool:
+        """It takes effect in new front ends."""
+        return not FRONT_ENDS.isdisjoint(self.applied)
+
 
 def plan_change(old: Settings, new: Settings) -> Change:
     """Sort the settings that differ into those that can change now and those that wait for a restart."""
-    changed = [key for key in KEYS if _value(old, key) != _value(new, key)]
-    live = LIVE if _speaks_tls(old) == _speaks_tls(new) else LIVE - {"http.tls_cert_path", "http.tls_key_path"}
+    changed = [key for key in KEYS if read_setting(old, key) != read_setting(new, key)]
+    live = LIVE | FRONT_ENDS
+    if _speaks_tls(old) != _speaks_tls(new):
+        live -= {"http.tls_cert_path", "http.tls_key_path"}
     applied = tuple(key for key in changed if key in live)
     settings = old
     for key in applied:
-        group, _, name = key.partition(".")
-        changed_group = replace(getattr(settings, group), **{name: _value(new, key)})
-        settings = replace(settings, **{group: changed_group})
+        settings = with_setting(settings, key, read_setting(new, key))
     return Change(settings=settings, applied=applied, waiting=tuple(key for key in changed if key not in live))
 
 
@@ -107,6 +134,8 @@ class Reloader:
         change = plan_change(self._current(), self._load())
         http = change.settings.http
         server_context(http.tls_cert_path, http.tls_key_path)  # a bad file must not reach the front ends
+        if change.settings.requests.template_file is not None:
+            read_request_template(change.settings.requests.template_file)
         return change, read_key_file(http.api_key_file)
 
 
@@ -114,17 +143,26 @@ def describe(change: Change) -> str:
     """One line for log and ledger."""
     parts = ["read key file and certificates anew"]
     parts.append(f"changed {', '.join(change.applied)}" if change.applied else "no setting changed")
+    if change.replaces_front_ends:
+        parts.append("front ends are replaced one by one")
     if change.waiting:
         parts.append(f"needs a restart: {', '.join(change.waiting)}")
     return "; ".join(parts)
 
 
 def _inputs(change: Change) -> dict[str, object]:
-    shown = {key: _value(change.settings, key) for key in change.applied}
+    shown = {key: read_setting(change.settings, key) for key in change.applied}
     return {key: list(value) if isinstance(value, tuple) else value for key, value in shown.items()}
 
 
-def _value(settings: Settings, key: str) -> object:
+def with_setting(settings: Settings, key: str, value: object) -> Settings:
+    """Settings with one of them replaced."""
+    group, _, name = key.partition(".")
+    return replace(settings, **{group: replace(getattr(settings, group), **{name: value})})
+
+
+def read_setting(settings: Settings, key: str) -> object:
+    """The value of a setting by its key."""
     group, _, name = key.partition(".")
     return getattr(getattr(settings, group), name)
 

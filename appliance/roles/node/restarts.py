@@ -1,4 +1,4 @@
-"""Restarts that a user asks for: all processes of a component, one after the other."""
+"""Restarts of all processes of a component, one after the other: a user asks for them, or settings have changed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +18,7 @@ class Restarts:
     def __init__(self, desired: DesiredState, board: Board, note: Callable[[LedgerEvent], None]) -> None:
         self._desired, self._board, self._note = desired, board, note
 
-    def restart(self, component: str, graph: str | None) -> dict[str, Any]:
+    def restart(self, component: str, graph: str | None, reason: str = "asked for by a user") -> dict[str, Any]:
         """Begin to replace the processes of a component; their ids. Raises `NotFound`, `UsageError`, `Conflict`."""
         owner, name = self._find(component, graph)
         views = [*self._board.front_ends(), *self._board.workers()]
@@ -28,7 +28,7 @@ class Restarts:
             raise Conflict(f"{name} has no process to restart: it is scaled to 0")
         subject = "appliance" if owner == OWN_GRAPH else f"dgd/{owner}"
         inputs = {"component": name, "processes": old}
-        self._note(LedgerEvent(subject=subject, action="restart", reason="asked for by a user", inputs=inputs))
+        self._note(LedgerEvent(subject=subject, action="restart", reason=reason, inputs=inputs))
         return {"graph": owner, "component": name, "replicas": replicas, "processes": old}
 
     def _find(self, component: str, graph: str | None) -> tuple[str, str]:

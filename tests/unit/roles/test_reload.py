@@ -9,7 +9,7 @@ from appliance.core.errors import UsageError
 from appliance.core.records import KeyRecord, LedgerEvent
 from appliance.core.setting_keys import KEYS
 from appliance.core.settings import HttpSettings, LogSettings, RequestSettings, Settings
-from appliance.roles.node.reload import LIVE, Reloader, describe, plan_change
+from appliance.roles.node.reload import FRONT_ENDS, LIVE, Reloader, describe, plan_change
 from appliance.web.guards import hash_key
 
 
@@ -54,6 +54,15 @@ def test_live_settings_change_and_others_wait() -> None:
     assert change.settings.http == HttpSettings(cors_origins=("https://a",))
     assert change.settings.log == LogSettings(level="debug")
     assert "needs a restart: http.port, log.format" in describe(change)
+
+
+def test_what_front_ends_read_at_their_start_replaces_them() -> None:
+    assert set(KEYS) >= FRONT_ENDS
+    change = plan_change(Settings(), Settings(http=HttpSettings(idle_s=1, port=9)))
+    assert change.replaces_front_ends
+    assert (change.applied, change.waiting) == (("http.idle_s",), ("http.port",))
+    assert "front ends are replaced one by one" in describe(change)
+    assert not plan_change(Settings(), Settings(requests=RequestSettings(hold_s=1))).replaces_front_ends
 
 
 def test_tls_is_not_switched_on_while_running() -> None:
