@@ -108,8 +108,8 @@ class RouterSettings:
     """Preset: mode `kv` by load alone, without prefixes; it wins over the settings that it implies."""
     overlap_score_credit: float = 1.0
     """Prefill blocks saved per cached block in device memory; 0 builds no index of prefixes."""
-    prefill_load_scale: float = 1.0
-    """Weight of prefill blocks against decode blocks in the cost of a worker."""
+    prefill_load_scale: float = 8.0
+    """Weight of prefill blocks against decode blocks in the cost of a worker. Dynamo takes 1, which reuses less."""
     temperature: float = 0.0
     """Randomness of the choice by cost; 0 always takes the cheapest worker."""
     host_cache_hit_weight: float = 0.75

@@ -118,7 +118,7 @@ def test_the_obsolete_weight_beats_the_newer_ones() -> None:
 
 
 def test_roles_have_their_own_weights() -> None:
-    settings = RouterSettings()
+    settings = RouterSettings(prefill_load_scale=1.0)
     assert weights_of(settings, "aggregated") == Weights(shared_credit=0.5)
     assert not weights_of(settings, "prefill").track_active_blocks
     decode = weights_of(settings, "decode")

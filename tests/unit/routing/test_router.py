@@ -413,6 +413,6 @@ async def test_why_shows_what_was_weighed() -> None:
     (found,) = r.why("r")
     assert (found["worker"], found["mode"], found["reason"]) == ("a", "kv", "lowest cost")
     chosen, left_out = found["candidates"]
-    assert (chosen["cost"], chosen["overlap_blocks"], chosen["decode_blocks"], chosen["chosen"]) == (8.0, 0, 4, True)
+    assert (chosen["cost"], chosen["overlap_blocks"], chosen["decode_blocks"], chosen["chosen"]) == (36.0, 0, 4, True)
     assert (left_out["worker"], left_out["excluded"]) == ("b", "failed this request")
     assert r.why("other") == []

@@ -26,6 +26,7 @@ def blocks(tokens: range) -> list[int]:
 
 
 def scheduler(mode: str = "kv", workers: dict[str, dict[str, Any]] | None = None, **settings: Any) -> PoolScheduler:
+    settings = {"prefill_load_scale": 1.0, **settings}  # blocks to compute and blocks in use weigh the same: easy sums
     shared = Shared(settings=resolve(RouterSettings(mode=mode, **settings)), source=Random(1))
     made = PoolScheduler(MODEL, prefill=False, shared=shared)
     for name, members in (workers or {}).items():
