@@ -19,6 +19,7 @@ from appliance.core.ports import WorkerTransport
 from appliance.core.requests import EngineRequest, KvTransfer, StopConditions, TokenChunk
 from appliance.core.settings import RequestSettings
 from appliance.frontend.accounts import Account
+from appliance.frontend.routed import Routed
 from appliance.routing.router import Placement, Router, RoutingRequest
 from appliance.routing.weights import Role
 
@@ -29,10 +30,11 @@ FAULTS = ("error", "cancelled")
 class PrefillHalf:
     """One prompt on one prefill worker; a `StreamSink`, so nothing here waits or raises."""
 
-    __slots__ = ("_placement", "_stream", "ended", "error", "handover", "on_failed", "worker")
+    __slots__ = ("_placement", "_routed", "_stream", "ended", "error", "handover", "on_failed", "worker")
 
-    def __init__(self, placement: Placement) -> None:
-        """Takes the place over: it is free again once the half has ended, or was left."""
+    def __init__(self, placement: Placement, routed: Routed) -> None:
+        """Takes the place over: it is free again once the half has ended, or was left. `routed` learns the time."""
+        self._routed = routed
         self.worker: WorkerId = placement.worker
         self.ended = trio.Event()
         self.error: ApplianceError | None = None
@@ -70,6 +72,8 @@ class PrefillHalf:
             return
         if self._placement is not None:
             self._placement.prefill_complete()
+        if self._routed.prefilled_at is None:
+            self._routed.prefilled_at = time.perf_counter()
         self.handover = chunk.handover
         self._end()
 
@@ -125,20 +129,22 @@ class SplitRuns:
         when the caller gives up; a half that runs beside its decode worker tells of its failure by `on_failed`.
         Raises `InvalidRequest`, what became of a pinned worker, and with `enforce_disagg` why no prefill worker did it.
         """
-        failures = 0
+        failures, transfer = 0, None
         while await self._is_wanted(request.model, wish("aggregated")):
             try:
-                return await self._attempt(request, wish("prefill"), hold, on_failed)
+                transfer = await self._attempt(request, wish("prefill"), hold, on_failed)
+                break
             except InvalidRequest:
                 raise
             except ApplianceError as error:
                 failures += 1
-                is_final = isinstance(error, ModelNotReady | Overloaded) or failures > self._settings.migration_limit
-                if is_final and (self._router.settings.enforce_disagg or wish("prefill").pinned is not None):
-                    raise
-                if is_final:
-                    return None
-        return None
+                if isinstance(error, ModelNotReady | Overloaded) or failures > self._settings.migration_limit:
+                    if self._router.settings.enforce_disagg or wish("prefill").pinned is not None:
+                        raise
+                    break
+        if transfer is None:
+            self._account.routed.prefill = None
+        return transfer
 
     async def _is_wanted(self, model: ModelName, wish: RoutingRequest) -> bool:
         """Ask the router; under `enforce_disagg` wait for a prefill worker. Raises `ModelNotReady`."""
@@ -158,7 +164,7 @@ class SplitRuns:
         routed.ask(self._router, "prefill")
         placement = await self._router.place(wish)
         routed.take(placement, prefill=True)
-        half = PrefillHalf(placement)
+        half = PrefillHalf(placement, routed)
         hold(half)
         try:
             if half.worker in self._lost:  # taken only when there is no other, and it has just failed
@@ -191,7 +197,6 @@ class SplitRuns:
         half.enter(asked, self._transport)
         # No deadline of its own: the answer's vigil ends a half that is silent for too long.
         await half.ended.wait()
-        self._account.routed.prefilled_at = time.perf_counter()
         if half.error is not None:
             raise half.error
         return KvTransfer(phase="decode", params=half.handover) if half.handover else None

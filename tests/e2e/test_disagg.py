@@ -45,6 +45,7 @@ def test_both_pools_serve_and_the_transfer_takes_its_time(split: Appliance) -> N
     assert ready(split) == ["decode", "decode", "prefill"]
     answer = split.chat("m", "one two three", max_tokens=3, nvext={"extra_fields": ["timing"]})
     assert answer["usage"]["completion_tokens"] == 3
+    assert b"dynamo_frontend_kv_transfer_estimated_latency_seconds_count" in split.get("/metrics")
     # 10 ms of transfer for each token of the prompt, on top of the steps.
     assert answer["nvext"]["timing"]["ttft_ms"] > answer["usage"]["prompt_tokens"] * 10
 
@@ -116,3 +117,16 @@ def test_half_a_split_is_a_usage_error(binary: str | None, tmp_path: Path) -> No
     done = Appliance(binary, tmp_path / "state").run("serve", "--prefill", "1", "--engine", "mocker", "m")
     assert done.returncode == 2
     assert "a split model has workers of both kinds" in done.stderr
+
+
+def test_demo_model_hands_real_caches_over(binary: str | None, tmp_path: Path) -> None:
+    with appliance(binary, tmp_path / "state", "--prefill", "1", "--decode", "1") as one:
+        (model,) = one.models
+        answer = one.chat(model, "What is a KV cache?", nvext={"extra_fields": ["worker_id"]})
+        assert answer["choices"][0]["message"]["content"].startswith("A KV cache keeps the keys and values")
+        usage = answer["usage"]
+        assert usage["prompt_tokens_details"]["cached_tokens"] == usage["prompt_tokens"] - 1
+        ids = answer["nvext"]["worker_id"]
+        assert ids["prefill_worker_id"] != ids["decode_worker_id"]
+        half(one, "prefill")[0].kill()
+        assert one.chat(model, "What is a KV cache?")["choices"][0]["message"] == answer["choices"][0]["message"]

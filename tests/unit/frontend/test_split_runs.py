@@ -135,6 +135,10 @@ async def test_decode_gets_what_prefill_hands_over() -> None:
         await it.finish()
         assert it.account.prefill_workers == [it.stage.asked[0][0]]
         assert it.account.workers == [worker]
+        ids = it.account.routed.worker_ids()
+        assert ids["prefill_worker_id"] == instance_number(it.stage.asked[0][0])
+        assert ids["decode_worker_id"] == instance_number(worker)
+        assert it.account.routed.prefilled_at is not None
 
 
 async def test_prefill_that_hands_nothing_over_leaves_all_to_decode() -> None:
@@ -189,6 +193,8 @@ async def test_decode_does_it_all_when_every_prefill_worker_fails(error: Applian
         assert it.workers == ["p", "p", "d"]
         assert it.stage.asked[2][1].kv_transfer is None
         await it.finish()
+        ids = it.account.routed.worker_ids()
+        assert ids["prefill_worker_id"] == ids["decode_worker_id"], "decode computed the prompt"
 
 
 async def test_enforced_split_fails_with_its_prefill_workers() -> None:
