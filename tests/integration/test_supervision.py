@@ -268,3 +268,15 @@ async def test_a_grandchild_that_left_session_and_environment_is_found_by_the_ea
         pids = read_numbers(parent)
         await trio.sleep(6)  # one look of the guard
     await wait_dead(pids, 5)
+
+
+async def test_one_worker_is_restarted_on_request(bench: Bench) -> None:
+    bench.supervisor.set_wanted([worker(0), worker(1)])
+    await bench.until(lambda: bench.phases == ["ready", "ready"])
+    first, second = bench.supervisor.views()
+    assert bench.supervisor.restart(first.id, "asked for")
+    assert not bench.supervisor.restart(first.id, "asked for twice")
+    assert not bench.supervisor.restart(WorkerId("nobody"), "asked for")
+    await bench.until(lambda: bench.phases == ["ready", "ready"] and bench.supervisor.views()[0].id != first.id)
+    assert bench.supervisor.views()[1].pid == second.pid
+    assert "asked for" in {event.reason for event in bench.events}

@@ -88,10 +88,9 @@ async def test_documents_are_self_contained(client: Client) -> None:
     document = json.loads(await (await client.get("/openapi.json")).get_data())
     assert document["openapi"] == "3.1.0"
     assert set(document["paths"]["/busy_threshold"]) == {"get", "post"}
-    for path in ("/", "/docs"):
-        answer = await client.get(path)
-        page = str(await answer.get_data(as_text=True))
-        assert answer.content_type.startswith("text/html")
-        assert "default-src 'none'" in answer.headers["content-security-policy"]
-        assert not re.search(r"""(src|href)=["']?(https?:)?//""", page)
+    answer = await client.get("/docs")
+    page = str(await answer.get_data(as_text=True))
+    assert answer.content_type.startswith("text/html")
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", page)
     assert "/v1/chat/completions" in page
