@@ -23,6 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--binary", metavar="PATH", help="run end-to-end tests on this executable, not on python -m appliance"
     )
     parser.addoption("--strict-skips", action="store_true", help="a test that is skipped for lack of a tool fails")
+    parser.addoption("--screenshots", metavar="DIR", help="keep what browser tests saw of the web console here")
     parser.addoption("--regenerate", action="store_true", help="write the expected outputs of golden tests anew")
 
 
