@@ -28,6 +28,7 @@ SETTINGS = {
     "--enable-streaming-tool-dispatch": "http.enable_streaming_tool_dispatch",
     "--enable-streaming-reasoning-dispatch": "http.enable_streaming_reasoning_dispatch",
     "--strip-anthropic-preamble": "http.strip_anthropic_preamble",
+    "--metrics-prefix": "http.metrics_prefix",
     "--access-log": "http.access_log",
     "--drain-s": "drain.request_s",
     "--hold-s": "requests.hold_s",

@@ -139,7 +139,7 @@ def load_settings(*, config_file: Path | None, environ: Mapping[str, str], flags
     for key, value in _read_flags(flags).items():
         values[key], sources[key] = value, "flag"
     settings = _build(values)
-    _check_together(settings)
+    check_settings(settings)
     obsolete = [f"{name} is obsolete: use DYN_ROUTER_PREFILL_LOAD_SCALE" for name in OVERLAP_WEIGHTS if name in environ]
     return Loaded(settings=settings, sources=sources, warnings=_unknown_variables(environ) + obsolete)
 
@@ -201,7 +201,8 @@ def _build(values: Mapping[str, Any]) -> Settings:
     return Settings(**groups)
 
 
-def _check_together(settings: Settings) -> None:
+def check_settings(settings: Settings) -> None:
+    """Raise `UsageError` for settings that are of no use together."""
     _check_paths_differ(settings)
     if (settings.http.tls_cert_path is None) != (settings.http.tls_key_path is None):
         raise UsageError("http.tls_cert_path and http.tls_key_path must be set together", param="http.tls_cert_path")

@@ -9,7 +9,7 @@ import trio
 from appliance.core.errors import ApplianceError
 from appliance.core.identity import Digest, WorkerId
 from appliance.core.kv_events import KvReply, TakeKvEvents
-from appliance.core.records import LedgerEvent, ObjectChange, StoredObject
+from appliance.core.records import LedgerEvent, ObjectChange, RankLoad, StoredObject
 from appliance.core.requests import (
     EngineRequest,
     EngineUsage,
@@ -121,6 +121,15 @@ class KvEventSource(Protocol):
 
     def publish_kv_events(self, take: TakeKvEvents) -> None:
         """Hand every later change of the cache to `take`. Called once, after `start` and before the first stream."""
+
+
+@runtime_checkable
+class LoadSource(Protocol):
+    """Optional ability of an engine: it knows what its ranks have to do, whoever asked for it."""
+
+    def loads(self) -> list[RankLoad]:
+        """The load of each rank at this moment; ranks count from 0."""
+        ...
 
 
 @runtime_checkable

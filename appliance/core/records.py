@@ -39,6 +39,27 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
     context_length: int | None = None
 
 
+class BusyThreshold(msgspec.Struct, frozen=True, kw_only=True):
+    """Load above which a model's workers count as busy; None: never."""
+
+    model: str
+    active_decode_blocks_threshold: float | None = None
+    """Share of KV blocks, 0 to 1."""
+    active_prefill_tokens_threshold: int | None = None
+    active_prefill_tokens_threshold_frac: float | None = None
+    """Times the token budget of one engine step."""
+
+
+class RankLoad(msgspec.Struct, array_like=True, frozen=True):
+    """What a rank of a worker has to do, as its engine says."""
+
+    rank: int
+    decode_blocks: int
+    """Blocks of its cache that running streams use."""
+    prefill_tokens: int
+    """Prompt tokens still to be computed."""
+
+
 class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     """An API key as it is stored: never the secret, only its hash."""
 

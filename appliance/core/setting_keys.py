@@ -17,6 +17,7 @@ UPSTREAM = {
     "http.body_limit_mb": "DYN_HTTP_BODY_LIMIT_MB",
     "http.tls_cert_path": "DYN_TLS_CERT_PATH",
     "http.tls_key_path": "DYN_TLS_KEY_PATH",
+    "http.metrics_prefix": "DYN_METRICS_PREFIX",
     "http.enable_anthropic_api": "DYN_ENABLE_ANTHROPIC_API",
     "http.strip_anthropic_preamble": "DYN_STRIP_ANTHROPIC_PREAMBLE",
     "http.enable_streaming_tool_dispatch": "DYN_ENABLE_STREAMING_TOOL_DISPATCH",
@@ -101,8 +102,12 @@ RANGES = {
     "hardware.call_s": (0.1, 3600),
     "supervision.backoff_jitter": (0, 1),
 }
-PATTERNS = {"paths": (re.compile(r"(/[A-Za-z0-9._~-]+)+"), "must be a path such as /v1/name")}
-"""What texts of a whole group must look like, and how to say so."""
+PATTERNS = {
+    "paths": (re.compile(r"(/[A-Za-z0-9._~-]+)+"), "must be a path such as /v1/name"),
+    "http.metrics_prefix": (re.compile(r"[A-Za-z_][A-Za-z0-9_]*"), "must be letters, digits and underscores"),
+}
+"""What texts of a setting, or of a whole group, must look like, and how to say so."""
+ANY_TEXT = (re.compile(""), "")
 NOT_NEGATIVE = (0, math.inf)  # times, counts and sizes: what holds for every other number
 
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -196,8 +201,8 @@ def check_value(key: SettingKey, value: Any, origin: str) -> Any:
         raise _unusable(key, value, origin, "must not be empty")
     if key.choices and value not in key.choices:
         raise _unusable(key, value, origin, f"must be one of {', '.join(key.choices)}")
-    pattern, rule = PATTERNS.get(key.group, (None, ""))
-    if pattern is not None and not pattern.fullmatch(value):
+    pattern, rule = PATTERNS.get(key.key, PATTERNS.get(key.group, ANY_TEXT))
+    if pattern.pattern and not pattern.fullmatch(value):
         raise _unusable(key, value, origin, rule)
     return value
 

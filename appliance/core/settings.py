@@ -45,6 +45,9 @@ class HttpSettings:
     strip_anthropic_preamble: bool = False
     """Take the billing line that coding agents begin with out of system texts; it keeps prompts from being reused."""
 
+    metrics_prefix: str = "dynamo_frontend"
+    """What the names of the front ends' metrics begin with."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PathSettings:

@@ -14,7 +14,7 @@ from appliance.core.errors import UsageError
 from appliance.core.identity import WorkerId
 from appliance.core.kv_events import KvEvent
 from appliance.core.paths import control_socket_beside
-from appliance.core.records import KeyRecord
+from appliance.core.records import KeyRecord, RankLoad
 from appliance.core.settings import HttpSettings, Settings
 from appliance.events.index_feed import IndexFeed
 from appliance.frontend.accounts import Accounts
@@ -25,13 +25,15 @@ from appliance.frontend.routes import PublicRoutes
 from appliance.frontend.service import GenerationService
 from appliance.frontend.stages import PromptTimes
 from appliance.frontend.token_service import TokenService
-from appliance.roles.frontend_measures import FrontendMeasures
 from appliance.roles.demand_reports import report_demand
+from appliance.roles.frontend_measures import FrontendMeasures
+from appliance.roles.frontend_recall import recall
 from appliance.roles.launching import run_role
 from appliance.roles.options import FrontendOptions
 from appliance.roles.placement_sync import PlacementSync
 from appliance.roles.signals import watch_stop_signals
 from appliance.routing.router import Router
+from appliance.routing.slots import thresholds_by_model
 from appliance.telemetry.cells import Metrics
 from appliance.telemetry.event_loop import watch_event_loop
 from appliance.telemetry.logs import set_log_level
@@ -103,11 +105,18 @@ class _Frontend:
         first = await anext(aiter(bus))
         if not isinstance(first, Picture):
             return
-        links = Links(nursery, on_lost=self._on_lost, on_draining=self._on_draining, on_kv_events=self._on_kv_events)
+        links = Links(
+            nursery,
+            on_lost=self._on_lost,
+            on_draining=self._on_draining,
+            on_kv_events=self._on_kv_events,
+            on_load=self._on_load,
+        )
         self._caches = IndexFeed(nursery, links, self._router, self._count_warning)
         self._fleet = Fleet(links, self._catalog, self._router, nursery, self._caches)
         self._apply(first)
         service = GenerationService(self._catalog, self._router, links, self._accounts, lambda: self._settings.requests)
+        bus.answer_about("why", partial(recall, service.client_ids, self._router, self._accounts))
         nursery.start_soon(service.run)
         nursery.start_soon(report_demand, bus, self._router, self._accounts)
         tokens = TokenService(self._catalog, self._router, lambda: self._settings.requests)
@@ -142,6 +151,7 @@ class _Frontend:
     def _apply(self, picture: Picture) -> None:
         self._settings = picture.settings
         self._router.configure(picture.settings.router)
+        self._router.set_busy_thresholds(thresholds_by_model(picture.busy_thresholds))
         self._router.report_placements(picture.front_ends > 1)
         if picture.reloads != self._reloads:
             self._reloads = picture.reloads
@@ -168,6 +178,12 @@ class _Frontend:
 
     def _on_lost(self, worker: WorkerId, reason: str) -> None:
         self._fleet.on_lost(worker, reason)
+
+    def _on_load(self, worker: WorkerId, loads: list[RankLoad]) -> None:
+        for one in loads:
+            self._router.report_load(
+                worker, one.rank, decode_blocks=one.decode_blocks, prefill_tokens=one.prefill_tokens
+            )
 
     def _on_draining(self, worker: WorkerId) -> None:
         self._fleet.on_draining(worker)

@@ -34,8 +34,8 @@ class FrontendMeasures:
         self._started = time.monotonic()
         namespace = front_end.partition("-")[0] or "dynamo"
         self._router_labels = namespace, "router", front_end, f"{instance_number(WorkerId(front_end)):x}"
-        self._workers: set[tuple[str, ...]] = set()
-        self._stages: set[tuple[str, str]] = set()
+        self._workers: set[tuple[str, str, str]] = set()
+        self._stages = {("preprocess", ""), ("route", "aggregated"), ("dispatch", "aggregated")}
 
     def series(self) -> list[Series]:
         """A snapshot of everything."""
@@ -55,7 +55,7 @@ class FrontendMeasures:
 
     def _tell_workers(self) -> None:
         """The load of each worker's ranks, and what its last request was like. Those that are gone go here too."""
-        present: set[tuple[str, ...]] = set()
+        present: set[tuple[str, str, str]] = set()
         for row in self._router.loads():
             labels = str(instance_number(row.worker)), str(row.rank), row.worker_type
             present.add(labels)

@@ -1,6 +1,7 @@
 """The worker role: one engine behind a link server; with a supervisor it reports over the bus and obeys its Stop."""
 
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from appliance.core.errors import ApplianceError, ModelFileBad, ModelUnavailable
 from appliance.core.identity import WorkerId
 from appliance.core.model_facts import EngineOptions
 from appliance.core.paths import transfer_folder
-from appliance.core.ports import BackgroundEngine, Engine, KvEventSource
+from appliance.core.ports import BackgroundEngine, Engine, KvEventSource, LoadSource
 from appliance.core.requests import ModelCard
 from appliance.core.settings import DrainSettings
 from appliance.events.local_indexer import LocalIndexer
@@ -25,6 +26,7 @@ from appliance.roles.model_names import default_served_name
 from appliance.roles.options import WorkerOptions
 from appliance.roles.signals import watch_stop_signals
 from appliance.roles.worker_health import WorkerHealth
+from appliance.roles.worker_reports import WorkerCounts, report_loads
 from appliance.transport.bus_client import BusClient, connect_bus
 from appliance.transport.link_server import LinkServer
 from appliance.wire.bus_messages import LIFE, ChildHello, Progress, Ready, StartFailed, Stop
@@ -45,6 +47,7 @@ class _Worker:
 
     def __init__(self, options: WorkerOptions) -> None:
         self._options = options
+        self._started = time.monotonic()
         self._stop = trio.Event()
         self._drain_s = DrainSettings().request_s
         self._bus: BusClient | None = None
@@ -88,6 +91,11 @@ class _Worker:
         if card.kv_events and isinstance(engine, KvEventSource):
             nursery.start_soon(record.run, server.publish_kv_events)
             engine.publish_kv_events(record.take)
+        if isinstance(engine, LoadSource):
+            nursery.start_soon(report_loads, engine, card.rank, server.publish_loads)
+        if self._bus is not None:
+            load_s = time.monotonic() - self._started
+            self._bus.answer("metrics", WorkerCounts(engine, card, server.load, record, load_s).tell)
         await nursery.start(server.run)
         return server
 

@@ -54,6 +54,7 @@ class Slot:
         """Streams placed here that have not ended."""
         self.last_prefill_at = 0.0
         self.reported_blocks = 0
+        """What the worker itself says of its load."""
         self.reported_tokens = 0
         self.busy = False
         self.block_limit = self.prefill_limit = self.queue_limit = math.inf
@@ -72,7 +73,3 @@ class Slot:
             math.inf if absolute is None else absolute, math.inf if times is None or not budget else times * budget
         )
         self.queue_limit = math.inf if queue_threshold is None or not budget else queue_threshold * budget
-
-    def reports_over(self) -> bool:
-        """Whether the load that the worker itself reports exceeds a limit."""
-        return self.reported_blocks > self.block_limit or self.reported_tokens > self.prefill_limit

@@ -1,5 +1,6 @@
 """Series as Prometheus text, in the order of the table of metrics."""
 
+import re
 from collections.abc import Iterable, Iterator
 
 from prometheus_client import generate_latest
@@ -11,6 +12,7 @@ from appliance.telemetry.metric_table import TABLE
 
 __all__ = ["CONTENT_TYPE", "TABLE", "render"]
 
+PREFIX = "dynamo_frontend"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _BARE_COUNTERS = tuple(spec.name for spec in TABLE if spec.kind == "counter" and not spec.name.endswith("_total"))
@@ -41,9 +43,12 @@ class _Registry:
         return self._collector.collect()
 
 
-def render(series: Iterable[Series]) -> bytes:
-    """Series as Prometheus text, in the order of the table."""
-    return _restore_types(generate_latest(_Registry(_Snapshot(series))))
+def render(series: Iterable[Series], prefix: str = PREFIX) -> bytes:
+    """Series as Prometheus text, in the order of the table; `prefix` takes the place of `dynamo_frontend`."""
+    text = _restore_types(generate_latest(_Registry(_Snapshot(series))))
+    if prefix == PREFIX:
+        return text
+    return re.sub(rb"^(# (?:HELP|TYPE) )?%b_" % PREFIX.encode(), rb"\g<1>%b_" % prefix.encode(), text, flags=re.M)
 
 
 def _restore_types(text: bytes) -> bytes:

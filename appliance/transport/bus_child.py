@@ -110,13 +110,13 @@ class BusChild:
         self._relays.add_gone(source, frame)
         self._connection.outbox.wake()
 
-    async def pull(self, what: str, deadline_s: float) -> Any:
+    async def pull(self, what: str, deadline_s: float, about: str = "") -> Any:
         """What the child answers to `Pull(what)`; None when it has nothing. Raises `WorkerLost`, `WorkerTimeout`."""
         number = self._next_call()
         answered = self._answers[number] = trio.Event()
         try:
             if not self._over:
-                self._connection.post(Pull(number, what))
+                self._connection.post(Pull(number, what, about))
                 with trio.move_on_after(deadline_s):
                     await answered.wait()
             if number in self._pulled:

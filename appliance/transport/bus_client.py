@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ class BusClient:
         self._connection = Connection(stream, limits or LinkLimits())
         self._decode = to_child_decoder().decode
         self._answers: dict[str, Answer] = {}
+        self._answers_about: dict[str, Callable[[str], Any]] = {}
         self._hear: Hear | None = None
         self._picture: Picture | None = None
         self._stop: Stop | None = None
@@ -57,6 +59,10 @@ class BusClient:
     def answer(self, what: str, source: Answer) -> None:
         """Answer `Pull(what)` with what `source()` gives. Without a source the answer is None."""
         self._answers[what] = source
+
+    def answer_about(self, what: str, source: Callable[[str], Any]) -> None:
+        """Answer `Pull(what, about)` with what `source(about)` gives."""
+        self._answers_about[what] = source
 
     def hear_others(self, hear: Hear) -> None:
         """Have `hear` take what other front ends report; without it that is dropped."""
@@ -121,7 +127,8 @@ class BusClient:
                     self._hear(report)
 
     def _answer(self, pull: Pull) -> None:
-        source = self._answers.get(pull.what, _nothing)
+        about = self._answers_about.get(pull.what)
+        source = self._answers.get(pull.what, _nothing) if about is None else partial(about, pull.about)
         try:
             frame = encode(Pulled(pull.call, source()))
         except Exception:

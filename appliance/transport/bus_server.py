@@ -82,13 +82,13 @@ class BusServer:
         """See `BusChild.pull`."""
         return await child.pull(what, deadline_s)
 
-    async def pull_all(self, role: str, what: str, deadline_s: float) -> dict[str, Any]:
+    async def pull_all(self, role: str, what: str, deadline_s: float, about: str = "") -> dict[str, Any]:
         """Answers by child id; children that have none, are gone or too slow are left out. A checkpoint."""
         answers: dict[str, Any] = {}
 
         async def ask(child: BusChild) -> None:
             try:
-                answer = await child.pull(what, deadline_s)
+                answer = await child.pull(what, deadline_s, about)
             except ApplianceError:
                 return
             if answer is not None:

@@ -25,6 +25,7 @@ from appliance.core.errors import (
 from appliance.core.identity import Digest, WorkerId
 from appliance.core.kv_events import KvEvent
 from appliance.core.ports import StreamSink
+from appliance.core.records import RankLoad
 from appliance.core.requests import EngineRequest, ModelCard
 from appliance.transport.connection import Connection
 from appliance.transport.error_codes import error_from
@@ -40,6 +41,7 @@ from appliance.wire.link_messages import (
     Hello,
     KvAnswer,
     KvEvents,
+    LoadReport,
     Ping,
     Pong,
     Request,
@@ -54,6 +56,8 @@ from appliance.wire.streams import ByteStream
 LOG = logging.getLogger(__name__)
 TakeNumberedEvents = Callable[[int, int, list[KvEvent]], None]
 """Called with a rank, the id of the first event, and events of the worker's cache. Must not raise."""
+TakeLoads = Callable[[list[RankLoad]], None]
+"""Called with what the ranks of the worker have to do. Must not raise."""
 HEARTBEAT = 0  # number of the pings that nobody waits for
 
 
@@ -76,6 +80,7 @@ class LinkClient:
         limits: LinkLimits | None = None,
         on_draining: Callable[[], None] | None = None,
         on_kv_events: TakeNumberedEvents | None = None,
+        on_load: TakeLoads | None = None,
     ) -> None:
         self.worker = worker
         self.card: ModelCard | None = None
@@ -87,6 +92,7 @@ class LinkClient:
         self._limits = limits or LinkLimits()
         self._on_draining = on_draining
         self._on_kv_events = on_kv_events
+        self._on_load = on_load
         self._connection = Connection(stream, self._limits)
         self._decode = to_frontend_decoder().decode
         self._next_number = count(HEARTBEAT + 1).__next__
@@ -211,6 +217,9 @@ class LinkClient:
             case KvEvents(rank, first_id, events):
                 if self._on_kv_events is not None:
                     self._on_kv_events(rank, first_id, events)
+            case LoadReport(loads):
+                if self._on_load is not None:
+                    self._on_load(loads)
             case FilePart() | Tokens() | Text() | KvAnswer():
                 self.calls.on_reply(message.call, message)
             case Draining():

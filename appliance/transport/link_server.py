@@ -9,12 +9,13 @@ from appliance.core.errors import InternalError
 from appliance.core.identity import WorkerId
 from appliance.core.kv_events import KvEvent
 from appliance.core.ports import Engine, FileSource, KvEventLog
+from appliance.core.records import RankLoad
 from appliance.core.requests import ModelCard
 from appliance.transport.limits import LinkLimits
 from appliance.transport.worker_link import WorkerLink, WorkerSide
 from appliance.transport.worker_load import WorkerLoad
 from appliance.wire.framing import encode
-from appliance.wire.link_messages import KvEvents
+from appliance.wire.link_messages import KvEvents, LoadReport
 from appliance.wire.sockets import listen_unix
 from appliance.wire.streams import ByteStream
 
@@ -90,6 +91,12 @@ class LinkServer:
             frame = encode(KvEvents(rank, first_id, events))
             for link in followers:
                 link.post_frame(frame)
+
+    def publish_loads(self, loads: list[RankLoad]) -> None:
+        """Tell every front end what the ranks have to do: encoded once, without waiting."""
+        frame = encode(LoadReport(loads))
+        for link in self._links:
+            link.post_frame(frame)
 
     async def drain(self, deadline_s: float) -> None:
         """Refuse new streams on every link and let running ones end, at most `deadline_s` seconds.

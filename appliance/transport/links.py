@@ -11,6 +11,7 @@ from appliance.core.errors import ApplianceError, Conflict, NotRunning, WorkerLo
 from appliance.core.identity import Digest, WorkerId
 from appliance.core.kv_events import KvEvent, KvReply
 from appliance.core.ports import StreamSink
+from appliance.core.records import RankLoad
 from appliance.core.requests import EngineRequest, ModelCard
 from appliance.transport.limits import LinkLimits
 from appliance.transport.link_client import LinkClient
@@ -22,6 +23,8 @@ OnLost = Callable[[WorkerId, str], None]
 OnDraining = Callable[[WorkerId], None]
 OnKvEvents = Callable[[WorkerId, int, int, list[KvEvent]], None]
 """A worker, a rank, the id of the first event, and changes of that rank's cache."""
+
+OnLoad = Callable[[WorkerId, list[RankLoad]], None]
 
 
 class Links:
@@ -38,12 +41,14 @@ class Links:
         on_lost: OnLost | None = None,
         on_draining: OnDraining | None = None,
         on_kv_events: OnKvEvents | None = None,
+        on_load: OnLoad | None = None,
     ) -> None:
         self._nursery = nursery
         self._limits = limits or LinkLimits()
         self._on_lost = on_lost
         self._on_draining = on_draining
         self._on_kv_events = on_kv_events
+        self._on_load = on_load
         self._links: dict[WorkerId, LinkClient] = {}
 
     async def connect(self, worker: WorkerId, address: str) -> ModelCard:
@@ -132,6 +137,7 @@ class Links:
             self._limits,
             on_draining=lambda: self._tell_draining(worker),
             on_kv_events=None if self._on_kv_events is None else partial(self._on_kv_events, worker),
+            on_load=None if self._on_load is None else partial(self._on_load, worker),
         )
         self._links[worker] = link
         try:

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any
 
 from appliance.core.errors import ApplianceError, LinkBroken, NotFound, NotImplementedHere, Overloaded
@@ -12,7 +13,7 @@ from appliance.transport.connection import Connection
 from appliance.transport.error_codes import code_and_message
 from appliance.transport.limits import LinkLimits
 from appliance.transport.worker_load import WorkerLoad
-from appliance.transport.worker_stream import WorkerStream
+from appliance.transport.worker_stream import CANCELLED, WorkerStream
 from appliance.wire.framing import Buffer, to_worker_decoder
 from appliance.wire.link_messages import (
     PROTOCOL,
@@ -129,11 +130,12 @@ class WorkerLink:
             self._connection.start(lambda: self._run_stream(number, stream))
 
     async def _run_stream(self, number: int, stream: WorkerStream) -> None:
+        started, outcome = perf_counter(), CANCELLED
         try:
-            await stream.run(self._side.engine)
+            outcome = await stream.run(self._side.engine)
         finally:
             del self._streams[number]
-            self._side.load.leave()
+            self._side.load.leave(perf_counter() - started, outcome)
 
     def _begin_call(self, number: int, answer: Callable[[], Awaitable[None]]) -> None:
         if self._is_full():

@@ -15,6 +15,7 @@ from appliance.transport.error_codes import code_and_message
 from appliance.transport.outbox import Outbox
 from appliance.wire.link_messages import Failed, Vector
 
+CANCELLED = "cancelled"
 LOG = logging.getLogger(__name__)
 
 
@@ -34,7 +35,7 @@ class WorkerStream:
         self._add_chunk = add_chunk
         self._post = post
         self._over = False
-        self._evicted = False
+        self._evicted = self._given_up = False
         self._scope = trio.CancelScope()
         self.room = outbox.room
 
@@ -56,7 +57,7 @@ class WorkerStream:
 
     def cancel(self) -> None:
         """The front end gave the stream up: stop the engine and send nothing more."""
-        self._over = True
+        self._over = self._given_up = True
         self._scope.cancel()
 
     def evict(self) -> None:
@@ -64,8 +65,11 @@ class WorkerStream:
         self._evicted = True
         self._scope.cancel()
 
-    async def run(self, engine: Engine) -> None:
-        """Run the request to its end and report a failure to the front end; raises nothing of the engine's."""
+    async def run(self, engine: Engine) -> str:
+        """Run the request to its end and report a failure to the front end; raises nothing of the engine's.
+
+        Returns the code of its error, `CANCELLED`, or nothing.
+        """
         if self._request.deadline_s is not None:
             self._scope.deadline = trio.current_time() + self._request.deadline_s
         fault: Exception | None = None
@@ -75,10 +79,11 @@ class WorkerStream:
             except Exception as caught:
                 fault = caught
         if self._over:
-            return
+            return CANCELLED if self._given_up else ""
         self._over = True
         code, message = code_and_message(self._explain(fault))
         self._post(Failed(self._number, code, message))
+        return code
 
     async def _ask(self, engine: Engine) -> None:
         if self._request.task == "generate":

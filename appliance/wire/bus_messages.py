@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from appliance.core.records import KeyRecord, ModelRecord, WorkerRecord
+from appliance.core.records import BusyThreshold, KeyRecord, ModelRecord, WorkerRecord
 from appliance.core.requests import ModelCard
 from appliance.core.settings import Settings
 
@@ -53,6 +53,8 @@ class Picture(msgspec.Struct, tag=5, array_like=True, frozen=True):
     """How often files were to be read anew since the start."""
     front_ends: int = 1
     """Front-end processes that exist, also those that start or leave."""
+    busy_thresholds: list[BusyThreshold] = []
+    """Of models that do not take those of the settings."""
 
 
 LIFE = "life"
@@ -60,10 +62,12 @@ LIFE = "life"
 
 
 class Pull(msgspec.Struct, tag=6, array_like=True, frozen=True):
-    """Supervisor to child: answer with `Pulled`. `what`: `metrics`, `requests`."""
+    """Supervisor to child: answer with `Pulled`. `what`: `metrics`, `requests`, `why`."""
 
     call: int
     what: str
+    about: str = ""
+    """The subject of the question, where it has one."""
 
 
 class Pulled(msgspec.Struct, tag=7, array_like=True, frozen=True):

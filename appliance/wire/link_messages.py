@@ -8,6 +8,7 @@ import msgspec
 
 from appliance.core.identity import Digest
 from appliance.core.kv_events import KvEvent, KvReply
+from appliance.core.records import RankLoad
 from appliance.core.requests import EngineRequest, ModelCard, TokenChunk
 
 PROTOCOL = 1
@@ -145,5 +146,13 @@ class KvAnswer(msgspec.Struct, tag=18, array_like=True, frozen=True):
     reply: KvReply
 
 
+class LoadReport(msgspec.Struct, tag=19, array_like=True, frozen=True):
+    """What the ranks of the worker have to do, when that has changed, and now and then while there is something."""
+
+    loads: list[RankLoad]
+
+
 ToWorker = Request | Cancel | Ping | FileCall | TokenizeCall | DetokenizeCall | KvQuery
-ToFrontend = Hello | Step | Failed | Vector | Pong | FilePart | Tokens | Text | Draining | KvEvents | KvAnswer
+ToFrontend = (
+    Hello | Step | Failed | Vector | Pong | FilePart | Tokens | Text | Draining | KvEvents | KvAnswer | LoadReport
+)

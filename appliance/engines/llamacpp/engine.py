@@ -12,6 +12,7 @@ from appliance.core.errors import EngineFailed, InvalidRequest
 from appliance.core.kv_events import TakeKvEvents
 from appliance.core.model_facts import EngineOptions, ModelFacts
 from appliance.core.ports import ProgressReport, TokenSink
+from appliance.core.records import RankLoad
 from appliance.core.requests import EngineRequest, EngineUsage, ModelCard
 from appliance.engines.admission import CLOSED, DRAINING, Admission, check_prompt
 from appliance.engines.cards import BLOCK_TOKENS, CardFiles, make_card
@@ -140,6 +141,10 @@ class LlamaCppEngine(CardFiles):
     def publish_kv_events(self, take: TakeKvEvents) -> None:
         """See `KvEventSource`. Blocks are named by their sequence hashes; everything belongs to rank 0."""
         self._loaded().slots.report_blocks(partial(take, 0))
+
+    def loads(self) -> list[RankLoad]:
+        """See `LoadSource.loads`. What an output adds to its prompt is not counted."""
+        return [self._loaded().slots.load(BLOCK_TOKENS)]
 
     async def drain(self) -> None:
         """See `Engine.drain`."""

@@ -9,6 +9,7 @@ import trio
 
 from appliance.core.errors import EngineFailed
 from appliance.core.kv_events import KvEvent
+from appliance.core.records import RankLoad
 from appliance.engines.llamacpp.slot_blocks import SlotBlocks
 from appliance.engines.llamacpp.slots import Grant, SlotTable, common_prefix
 
@@ -38,8 +39,15 @@ class SlotPool:
         self._keys = itertools.count()
         self._waiters: dict[int, _Waiter] = {}
         self._closed = False
+        self._held: dict[int, int] = {}
+        """Prompt tokens of the stream on each slot."""
         self._blocks = SlotBlocks(count)
         self._take: Callable[[list[KvEvent]], None] | None = None
+
+    def load(self, block_tokens: int) -> RankLoad:
+        """Blocks of the prompts that hold a slot, and the tokens of those that wait for one."""
+        blocks = sum(-(-tokens // block_tokens) for tokens in self._held.values())
+        return RankLoad(0, blocks, sum(len(waiter.prompt) for waiter in self._waiters.values()))
 
     def report_blocks(self, take: Callable[[list[KvEvent]], None]) -> None:
         """Tell of every later change of the blocks that the slots hold. To be called before the first lease."""
@@ -64,9 +72,11 @@ class SlotPool:
         """
         key = next(self._keys)
         lease = Lease(await self._obtain(key, prompt))
+        self._held[lease.slot] = len(prompt)
         try:
             yield lease
         finally:
+            del self._held[lease.slot]
             self._release(key, lease.slot, lease.content, lease.ran_on)
 
     def close(self) -> None:

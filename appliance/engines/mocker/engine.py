@@ -13,6 +13,7 @@ from appliance.core.errors import EngineFailed, InvalidRequest, UsageError
 from appliance.core.kv_events import TakeKvEvents
 from appliance.core.model_facts import EngineOptions, ModelFacts
 from appliance.core.ports import ProgressReport, TokenSink
+from appliance.core.records import RankLoad
 from appliance.core.requests import EngineRequest, EngineUsage, ModelCard
 from appliance.engines.admission import CLOSED, DRAINING, Admission, check_prompt
 from appliance.engines.cards import CardFiles, make_card
@@ -27,7 +28,7 @@ from appliance.simulation.timing import FixedTiming, kv_transfer_ms
 class MockerEngine(CardFiles):
     """Answers with words, at the times and with the cache of a modelled engine.
 
-    Abilities beside `Engine`: `BackgroundEngine` (the step loops), `FileSource`, `KvEventSource`.
+    Abilities beside `Engine`: `BackgroundEngine` (the step loops), `FileSource`, `KvEventSource`, `LoadSource`.
     """
 
     def __init__(self, facts: ModelFacts, options: EngineOptions) -> None:
@@ -94,6 +95,10 @@ class MockerEngine(CardFiles):
             check_prompt(request.token_ids, self._context)
             await trio.lowlevel.checkpoint()
             return _vector(request.token_ids, max(self._facts.embedding_size, 1))
+
+    def loads(self) -> list[RankLoad]:
+        """See `LoadSource.loads`."""
+        return [loop.load(rank) for rank, loop in enumerate(self._loops)]
 
     async def drain(self) -> None:
         """See `Engine.drain`."""

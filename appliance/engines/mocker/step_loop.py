@@ -8,6 +8,7 @@ import trio
 
 from appliance.core.errors import EngineFailed
 from appliance.core.kv_events import KvEvent
+from appliance.core.records import RankLoad
 from appliance.engines.admission import CLOSED
 from appliance.engines.mocker.streams import MockedStream, PrefillStream
 from appliance.simulation.passes import PassResult
@@ -37,6 +38,11 @@ class StepLoop:
     def busy(self) -> int:
         """Streams that run or wait."""
         return len(self._streams)
+
+    def load(self, rank: int) -> RankLoad:
+        """What the modelled engine has to do."""
+        found = self._scheduler.load()
+        return RankLoad(rank, found.active_blocks, found.queued_prompt_tokens)
 
     def publish_kv_events(self, take: Callable[[list[KvEvent]], None]) -> None:
         """Hand every later change of the cache to `take`."""

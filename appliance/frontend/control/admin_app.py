@@ -117,6 +117,14 @@ def _add_diagnosis(app: QuartTrio, admin: Diagnosis) -> None:
     async def config() -> Response:
         return answer_json(await admin.config())
 
+    @app.patch("/config")
+    async def change_config() -> Response:
+        return answer_json(await admin.change_config(await read_json(dict[str, str])))
+
+    @app.get("/decisions/<path:request_id>")
+    async def decisions(request_id: str) -> Response:
+        return answer_json(await admin.decisions(request_id))
+
     @app.get("/logs/<path:component>")
     async def logs(component: str) -> Response:
         lines = read_int("lines", DEFAULT_LOG_LINES, most=100_000)

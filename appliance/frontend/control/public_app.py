@@ -11,7 +11,7 @@ from appliance.frontend.control.console_views import ConsoleService
 from appliance.frontend.control.openapi import describe_api
 from appliance.frontend.control.pages import docs_page
 from appliance.frontend.control.serving import answer_json, make_app, read_json
-from appliance.frontend.control.views import BusyThreshold, ControlView
+from appliance.frontend.control.views import BusyThresholdOrder, ControlView
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # The page holds its own style, and loads nothing from anywhere.
@@ -62,20 +62,20 @@ def _add_thresholds(app: QuartTrio, view: ControlView) -> None:
 
     @app.post("/busy_threshold")
     async def set_threshold() -> Response:
-        threshold = await read_json(BusyThreshold)
-        _check_threshold(threshold)
-        return answer_json(await view.set_busy_threshold(threshold))
+        order = await read_json(BusyThresholdOrder)
+        _check_threshold(order)
+        return answer_json(await view.set_busy_threshold(order))
 
 
-def _check_threshold(threshold: BusyThreshold) -> None:
-    share = threshold.active_decode_blocks_threshold
-    if share is not None and not 0 <= share <= 1:
+def _check_threshold(order: BusyThresholdOrder) -> None:
+    share = order.active_decode_blocks_threshold
+    if isinstance(share, float | int) and not 0 <= share <= 1:
         raise InvalidRequest(
             "active_decode_blocks_threshold must be from 0 to 1", param="active_decode_blocks_threshold"
         )
     for name in ("active_prefill_tokens_threshold", "active_prefill_tokens_threshold_frac"):
-        value = getattr(threshold, name)
-        if value is not None and value < 0:
+        value = getattr(order, name)
+        if isinstance(value, float | int) and value < 0:
             raise InvalidRequest(f"{name} must not be negative", param=name)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from appliance.core.records import ModelRecord
+from appliance.core.records import BusyThreshold, ModelRecord
 
 Object = dict[str, Any]
 """A manifest: apiVersion, kind, metadata, spec, status."""
@@ -35,14 +35,13 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     instances: list[InstanceView] = []
 
 
-class BusyThreshold(msgspec.Struct, frozen=True, kw_only=True):
-    """Load above which a model's workers count as busy; None: never."""
+class BusyThresholdOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """Body of POST /busy_threshold: what is left out stays, null turns a test off."""
 
     model: str
-    active_decode_blocks_threshold: float | None = None
-    """Share of KV blocks, 0 to 1."""
-    active_prefill_tokens_threshold: int | None = None
-    active_prefill_tokens_threshold_frac: float | None = None
+    active_decode_blocks_threshold: float | msgspec.UnsetType | None = msgspec.UNSET
+    active_prefill_tokens_threshold: int | msgspec.UnsetType | None = msgspec.UNSET
+    active_prefill_tokens_threshold_frac: float | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class ControlView(Protocol):
@@ -61,11 +60,11 @@ class ControlView(Protocol):
         ...
 
     def busy_thresholds(self) -> list[BusyThreshold]:
-        """Those that are set."""
+        """Those in force, of every model."""
         ...
 
-    async def set_busy_threshold(self, threshold: BusyThreshold) -> BusyThreshold:
-        """Set the members that are not None and return the result. Raises `ModelNotFound`."""
+    async def set_busy_threshold(self, order: BusyThresholdOrder) -> BusyThreshold:
+        """Set the members that are there and return the result. Raises `ModelNotFound`."""
         ...
 
 
@@ -130,6 +129,18 @@ class Diagnosis(Protocol):
 
     async def config(self) -> Object:
         """The settings in force, without secrets."""
+        ...
+
+    async def change_config(self, changes: dict[str, str]) -> Object:
+        """Change settings by key, texts as in the environment, until the next start; old and new values by key.
+
+        Raises `UsageError` for an unknown key, a value that cannot be used, and a setting that needs a restart; then
+        nothing is changed.
+        """
+        ...
+
+    async def decisions(self, request: str) -> Object:
+        """What front ends remember of a request, by its id or its client's: `placements` and `requests`."""
         ...
 
 

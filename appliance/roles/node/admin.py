@@ -13,6 +13,7 @@ from appliance.roles.node.front_end_totals import FrontEndTotals
 from appliance.roles.node.keys import KeyStore
 from appliance.roles.node.objects import Object, ObjectStoreAdmin
 from appliance.roles.node.restarts import Restarts
+from appliance.roles.node.tuning import Tuning
 from appliance.supervision.supervisor import Supervisor
 from appliance.transport.bus_server import BusServer
 
@@ -31,11 +32,12 @@ class NodeAdmin(ObjectStoreAdmin, KeyStore, NodeDiagnosis):
         on_stop: Callable[[], None],
         backups: Backups,
         restarts: Restarts,
+        tuning: Tuning,
     ) -> None:
         ObjectStoreAdmin.__init__(self, store)
         NodeDiagnosis.__init__(self, board, store, supervisor, bus, totals, port)
         self._on_stop = on_stop
-        self._backups, self._restarts = backups, restarts
+        self._backups, self._restarts, self._tuning = backups, restarts, tuning
 
     def backup(self, with_models: bool) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """See `Backups.backup`."""
@@ -45,6 +47,10 @@ class NodeAdmin(ObjectStoreAdmin, KeyStore, NodeDiagnosis):
         """See `Restarts.restart`."""
         await trio.lowlevel.checkpoint()
         return self._restarts.restart(component, graph)
+
+    async def change_config(self, changes: dict[str, str]) -> Object:
+        """See `Tuning.change_config`."""
+        return await self._tuning.change_config(changes)
 
     async def stop(self) -> None:
         """Begin an orderly stop, as after SIGTERM."""

@@ -1,14 +1,17 @@
 """What the node knows at this moment, gathered from store, supervision and front ends; every view reads it here."""
 
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
-from appliance.core.records import KeyRecord, ModelRecord
+from appliance.core.records import BusyThreshold, KeyRecord, ModelRecord
 from appliance.core.settings import Settings
 from appliance.roles.node.desired import DesiredState
+from appliance.roles.node.model_memory import with_residence
 from appliance.roles.node.pictures import compose_picture
+from appliance.roles.node.residency import ResidenceNote
 from appliance.supervision.gpu_ledger import GpuLedger
 from appliance.supervision.supervisor import Supervisor
 from appliance.supervision.views import WorkerView
@@ -26,6 +29,9 @@ class Board:
         self.state_dir = state_dir
         self.started_at = time.time()
         self.keys: list[KeyRecord] = []
+        self.busy_thresholds: list[BusyThreshold] = []
+        self.residence: Callable[[], Mapping[str, ResidenceNote]] = dict
+        """What there is to say about models that are not loaded."""
         self.draining = False
         self.reloads = 0
         """How often the settings were read anew."""
@@ -45,6 +51,16 @@ class Board:
         self.reloads += 1
         self._supervisor.note_change()
 
+    def change_settings(self, settings: Settings) -> None:
+        """Replace settings that changed one by one: no file is to be read anew."""
+        self.settings = settings
+        self._supervisor.note_change()
+
+    def set_busy_thresholds(self, thresholds: list[BusyThreshold]) -> None:
+        """Replace the thresholds of models that do not take those of the settings."""
+        self.busy_thresholds = thresholds
+        self._supervisor.note_change()
+
     def set_serving(self) -> None:
         """The control app answers from now on."""
         self.serving = True
@@ -59,7 +75,12 @@ class Board:
         """What front ends are told."""
         graphs = self._desired.graphs.values()
         composed = compose_picture(graphs, self._supervisor.views(), self.keys, self.settings, self.draining)
-        return msgspec.structs.replace(composed, reloads=self.reloads)
+        return msgspec.structs.replace(
+            composed,
+            models=with_residence(composed.models, self.residence()),
+            reloads=self.reloads,
+            busy_thresholds=self.busy_thresholds,
+        )
 
     def models(self) -> list[ModelRecord]:
         """All served names."""
@@ -78,7 +99,7 @@ class Board:
 
         One stored graph that cannot run must not keep a machine from being ready for all the others.
         """
-        wanted = [one for graph in self._desired.graphs.values() for one in self._desired.wanted_of(graph)]
+        wanted = [one for graph in self._desired.graphs.values() for one in self._desired.expected_of(graph)]
         keys = {one.key for one in wanted if one.type != "frontend"}
         settled = {view.key for view in self.workers() if view.phase in ("ready", "failed")}
         some = not keys or any(view.phase == "ready" for view in self.workers())

@@ -11,6 +11,7 @@ import msgspec
 import trio
 
 from appliance import __version__
+from appliance.core.errors import NotFound
 from appliance.core.ports import StateStore
 from appliance.hardware.machine import read_machine
 from appliance.roles.node.board import Board
@@ -84,6 +85,15 @@ class NodeDiagnosis:
 
     async def config(self) -> Object:
         return asdict(self._board.settings)
+
+    async def decisions(self, request: str) -> Object:
+        """What all front ends remember of a request. Raises `NotFound`."""
+        answers = await self._bus.pull_all("frontend", "why", PULL_S, request)
+        if not answers:
+            raise NotFound(f"no front end remembers a request {request!r}")
+        placements = [one for answer in answers.values() for one in answer["placements"]]
+        requests = [one for answer in answers.values() for one in answer["requests"]]
+        return {"placements": sorted(placements, key=lambda one: float(one["time"])), "requests": requests}
 
     async def find_logs(self, component: str) -> str:
         self._logs.rings(component)

@@ -30,6 +30,7 @@ from appliance.roles.node.keys import KIND as KEY_KIND
 from appliance.roles.node.keys import KeyStore, read_key_file
 from appliance.roles.node.ledger import Ledger
 from appliance.roles.node.liveness import watch_liveness
+from appliance.roles.node.model_memory import ModelMemory
 from appliance.roles.node.own_log import keep_own_lines
 from appliance.roles.node.public_sockets import PublicSockets
 from appliance.roles.node.public_view import NodeView
@@ -38,6 +39,7 @@ from appliance.roles.node.reload import Reloader, plan_change
 from appliance.roles.node.reports import FRONTEND, ChildReports, begin_drain, push_pictures
 from appliance.roles.node.restarts import Restarts
 from appliance.roles.node.service_notices import ServiceNotices
+from appliance.roles.node.tuning import Tuning
 from appliance.roles.options import NodeOptions
 from appliance.roles.own_executable import own_command
 from appliance.roles.signals import watch_stop_signals
@@ -112,11 +114,25 @@ class _Running:
         """Start everything, announce it, and wait for the end."""
         async with GuardClient(own_command("guard"), self._launcher.guard_environment()) as guard:
             self._supervisor = Supervisor(self._surroundings(guard), logs_dir=self._options.paths.logs)
-            desired = DesiredState(self._store, self._supervisor, self._least_front_ends(), self._sockets.want)
+            self._memory = ModelMemory(
+                self._store,
+                self._supervisor,
+                self._hardware.ledger,
+                lambda: self._board.settings.residency,
+                self._ledger.note,
+                self._launcher.weights_bytes,
+            )
+            await self._memory.restore()
+            residency = self._memory.residency
+            desired = DesiredState(
+                self._store, self._supervisor, self._least_front_ends(), self._sockets.want, residency.admit
+            )
             self._board = Board(
                 self._settings, desired, self._supervisor, self._hardware.ledger, self._options.paths.state_dir
             )
             self._reports.attach(self._supervisor, self._board)
+            self._reports.tell_demand(residency.demand)
+            self._board.residence = residency.notes
             self._restarts = Restarts(desired, self._board, self._ledger.note)
             with keep_own_lines(self._supervisor.own_log(), self._settings.log):
                 await self._run_services(desired)
@@ -133,6 +149,7 @@ class _Running:
             services.start_soon(watch_liveness, self._bus, self._supervisor, lambda: self._board.settings.supervision)
             await services.start(self._follow_keys)
             await services.start(desired.run)
+            services.start_soon(self._memory.run, desired)
             await self._serve()
             services.cancel_scope.cancel()
 
@@ -151,6 +168,8 @@ class _Running:
         """Serve the control and admin apps. Their import takes as long as a worker's start, so it runs beside it."""
         serve_control = await trio.to_thread.run_sync(_import_control)
         backups = Backups(self._options.paths.state_dir, self._ledger.note)
+        tuning = Tuning(self._board, self._store, self._launcher.use)
+        await tuning.restore()
         admin = NodeAdmin(
             self._store,
             self._board,
@@ -161,9 +180,10 @@ class _Running:
             self._stop.set,
             backups,
             self._restarts,
+            tuning,
         )
         async with trio.open_nursery() as nursery:
-            view = NodeView(self._board, self._bus, self._reports.totals)
+            view = NodeView(self._board, self._bus, self._reports.totals, tuning)
             console = NodeConsole(admin, self._board, self._supervisor, self._bus, self._ledger)
             nursery.start_soon(console.run)
             await nursery.start(serve_control, view, admin, console, self._options.paths, self._settings)

@@ -1,15 +1,19 @@
 """What the public control app shows: health and the metrics of all processes."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from appliance.core.errors import ModelNotFound, NotImplementedHere
+import trio
+
 from appliance.core.identity import instance_number
-from appliance.core.records import ModelRecord
-from appliance.frontend.control.views import BusyThreshold, Health, InstanceView
+from appliance.core.records import BusyThreshold, ModelRecord
+from appliance.frontend.control.views import BusyThresholdOrder, Health, InstanceView
 from appliance.roles.node.board import Board
-from appliance.roles.node.front_end_totals import FrontEndTotals
+from appliance.roles.node.front_end_totals import PULL_S, FrontEndTotals
 from appliance.roles.node.gpu_views import add_gpu_metrics
+from appliance.roles.node.tuning import Tuning
+from appliance.roles.node.worker_series import worker_series
 from appliance.supervision.views import WorkerView
 from appliance.telemetry.cells import Metrics, Series, merge_series
 from appliance.telemetry.metrics import TABLE, render
@@ -19,8 +23,8 @@ from appliance.transport.bus_server import BusServer
 class NodeView:
     """`ControlView` over the board; metrics are pulled from the front ends at each scrape."""
 
-    def __init__(self, board: Board, bus: BusServer, totals: FrontEndTotals) -> None:
-        self._board, self._bus, self._totals = board, bus, totals
+    def __init__(self, board: Board, bus: BusServer, totals: FrontEndTotals, tuning: Tuning) -> None:
+        self._board, self._bus, self._totals, self._tuning = board, bus, totals, tuning
 
     def health(self) -> Health:
         if self._board.draining:
@@ -35,27 +39,34 @@ class NodeView:
         return self._board.models()
 
     async def metrics(self) -> bytes:
-        return render(merge_series([await self._totals.pull(self._bus), self._own_series()]))
+        pulled: dict[str, Any] = {}
+
+        async def pull_workers() -> None:
+            pulled.update(await self._bus.pull_all("worker", "metrics", PULL_S))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pull_workers)
+            front_ends = await self._totals.pull(self._bus)
+        return render(merge_series([front_ends, self._own_series(pulled)]), self._board.settings.http.metrics_prefix)
 
     def busy_thresholds(self) -> list[BusyThreshold]:
-        return []
+        return self._tuning.thresholds()
 
-    async def set_busy_threshold(self, threshold: BusyThreshold) -> BusyThreshold:
-        names = [record.name for record in self.models()]
-        if threshold.model not in names:
-            raise ModelNotFound(f"the model {threshold.model!r} does not exist; models here: {', '.join(names)}")
-        raise NotImplementedHere("busy thresholds come with the KV router")
+    async def set_busy_threshold(self, order: BusyThresholdOrder) -> BusyThreshold:
+        return await self._tuning.set_threshold(order)
 
-    def _own_series(self) -> list[Series]:
-        """Metrics of the supervisor itself, made anew at each scrape."""
-        metrics = Metrics(TABLE)
+    def _own_series(self, told: Mapping[str, Any]) -> list[Series]:
+        """Metrics of workers and of the supervisor itself, made anew at each scrape; `told` by worker."""
+        metrics, histograms = Metrics(TABLE), list[Series]()
         for view in self._board.workers():
+            if view.id in told:
+                histograms += worker_series(metrics, view, told[view.id])
             metrics.cell("appliance_workers", view.card.name if view.card else "", view.phase).add()
             metrics.cell("appliance_worker_restarts_total", view.instance.component).add(view.restarts)
             if view.card is not None:
                 _add_model_gauges(metrics, view, self._board.settings.requests.migration_limit)
         add_gpu_metrics(metrics, self._board.gpus)
-        return metrics.series()
+        return metrics.series() + histograms
 
 
 def _add_model_gauges(metrics: Metrics, view: WorkerView, migration_limit: int) -> None:
@@ -63,6 +74,7 @@ def _add_model_gauges(metrics: Metrics, view: WorkerView, migration_limit: int) 
     gauges = {
         "total_kv_blocks": card.total_kv_blocks,
         "max_num_seqs": card.max_num_seqs,
+        "max_num_batched_tokens": card.max_num_batched_tokens,
         "context_length": card.context_length,
         "kv_cache_block_size": card.block_size,
         "migration_limit": migration_limit,

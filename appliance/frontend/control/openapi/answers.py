@@ -4,8 +4,9 @@ from typing import Any
 
 import msgspec
 
+from appliance.core.records import BusyThreshold
 from appliance.frontend.control.openapi.requests import Schema, reference
-from appliance.frontend.control.views import BusyThreshold, InstanceView
+from appliance.frontend.control.views import InstanceView
 from appliance.frontend.protocols.openai.token_schema import DetokenizeAnswer, TokenizeAnswer
 
 STRING: Schema = {"type": "string"}

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from appliance.frontend.control.views import BusyThreshold
+from appliance.core.records import BusyThreshold
 from appliance.frontend.protocols.anthropic.schema import CountBody, MessagesBody
 from appliance.frontend.protocols.anthropic.validate import MESSAGES_BOUNDS, ROLES
 from appliance.frontend.protocols.openai.chat_schema import ChatBody

@@ -1,0 +1,99 @@
+"""What can be changed while the appliance runs: settings one by one, and the busy thresholds of a model."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from appliance.core.config import check_settings
+from appliance.core.errors import ModelNotFound, UsageError
+from appliance.core.ports import StateStore, StateWriter
+from appliance.core.records import BusyThreshold, LedgerEvent, StoredObject
+from appliance.core.setting_keys import KEYS, parse_text, unknown_key
+from appliance.core.settings import Settings
+from appliance.frontend.control.views import BusyThresholdOrder
+from appliance.roles.node.board import Board
+from appliance.roles.node.reload import CHANGEABLE, read_setting, with_setting
+from appliance.telemetry.logs import set_log_level
+
+Object = dict[str, Any]
+KIND = "BusyThreshold"
+REASON = "asked for by a user"
+
+
+class Tuning:
+    """Checks changes, makes them, and notes them in the ledger."""
+
+    def __init__(self, board: Board, store: StateStore, use: Callable[[Settings], None]) -> None:
+        """`use` gets changed settings, for what is started later."""
+        self._board, self._store, self._use = board, store, use
+
+    async def restore(self) -> None:
+        """Use the thresholds that were set before the last stop."""
+        stored = await self._store.read(lambda reader: reader.list_all(KIND))
+        self._board.set_busy_thresholds([msgspec.convert(one.spec, BusyThreshold) for one in stored])
+
+    async def change_config(self, changes: dict[str, str]) -> Object:
+        """See `Diagnosis.change_config`."""
+        old = settings = self._board.settings
+        for name, text in changes.items():
+            if name not in KEYS:
+                raise unknown_key(name, KEYS, "config set")
+            if name not in CHANGEABLE:
+                raise UsageError(f"{name} cannot change while the appliance runs: set it in a file and restart")
+            settings = with_setting(settings, name, parse_text(KEYS[name], text, "config set"))
+        check_settings(settings)
+        changed = {
+            name: {"old": _shown(read_setting(old, name)), "new": _shown(read_setting(settings, name))}
+            for name in changes
+            if read_setting(old, name) != read_setting(settings, name)
+        }
+        if changed:
+            told = "; ".join(f"{name} from {one['old']} to {one['new']}" for name, one in changed.items())
+            await self._record(LedgerEvent(subject="appliance", action="configure", reason=told, inputs=changed))
+            self._use(settings)
+            set_log_level(settings.log.level)
+            self._board.change_settings(settings)
+        return changed
+
+    def thresholds(self) -> list[BusyThreshold]:
+        """Of every model, its own or those of the settings."""
+        own = {one.model: one for one in self._board.busy_thresholds}
+        return [own.get(record.name) or self._default(record.name) for record in self._board.models()]
+
+    async def set_threshold(self, order: BusyThresholdOrder) -> BusyThreshold:
+        """See `ControlView.set_busy_threshold`."""
+        found = next((one for one in self.thresholds() if one.model == order.model), None)
+        if found is None:
+            names = ", ".join(record.name for record in self._board.models()) or "none"
+            raise ModelNotFound(f"the model {order.model!r} does not exist; models here: {names}")
+        given = {name: value for name, value in msgspec.structs.asdict(order).items() if value is not msgspec.UNSET}
+        changed = msgspec.structs.replace(found, **given)
+        if changed != found:
+            await self._store.write(partial(_keep, found, changed))
+            others = [one for one in self._board.busy_thresholds if one.model != order.model]
+            self._board.set_busy_thresholds([*others, changed])
+        return changed
+
+    async def _record(self, event: LedgerEvent) -> None:
+        await self._store.write(lambda writer: writer.record(event))
+
+    def _default(self, model: str) -> BusyThreshold:
+        router = self._board.settings.router
+        return BusyThreshold(
+            model=model,
+            active_decode_blocks_threshold=router.active_decode_blocks_threshold,
+            active_prefill_tokens_threshold=router.active_prefill_tokens_threshold,
+            active_prefill_tokens_threshold_frac=router.active_prefill_tokens_threshold_frac,
+        )
+
+
+def _keep(old: BusyThreshold, new: BusyThreshold, writer: StateWriter) -> None:
+    writer.put(StoredObject(kind=KIND, name=new.model, spec=msgspec.to_builtins(new)))
+    inputs = {"old": msgspec.to_builtins(old), "new": msgspec.to_builtins(new)}
+    writer.record(LedgerEvent(subject=f"model/{new.model}", action="threshold", reason=REASON, inputs=inputs))
+
+
+def _shown(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
