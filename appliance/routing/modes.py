@@ -97,7 +97,11 @@ class Direct:
 
     def pick(self, slots: Sequence[Slot], *, pinned: bool) -> int:
         if not pinned:
-            raise InvalidRequest("the router mode is direct: the request must name its worker", param="nvext")
+            raise InvalidRequest(
+                "the router mode is direct: the request must name its worker, by nvext.backend_instance_id or the header "
+                "x-worker-instance-id; /health lists them",
+                param="nvext",
+            )
         return self._ranks.pick(slots, pinned=pinned)
 
 
