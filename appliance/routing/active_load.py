@@ -7,37 +7,29 @@ import math
 from bisect import bisect_left
 from collections.abc import Hashable, Sequence
 
+import msgspec
+
 from appliance.core.errors import NotFound
 
 
-class Booking:
+class Booking(msgspec.Struct, eq=False):
     """One request on one rank."""
 
-    __slots__ = ("blocks", "expected_output", "expected_s", "hashes", "isl", "keep", "own_blocks", "since", "tokens")
-
-    def __init__(
-        self,
-        isl: int,
-        tokens: int,
-        hashes: Sequence[int],
-        own_blocks: int,
-        expected_output: int | None,
-        expected_s: float | None,
-    ) -> None:
-        self.isl = isl
-        self.tokens = tokens
-        """Prompt tokens to compute; 0 once the first output token is there."""
-        self.hashes = hashes
-        """Sequence hashes of the prompt's complete blocks, where these may be shared."""
-        self.own_blocks = own_blocks
-        """Blocks that nobody shares: those of the output, and all of them without hashes."""
-        self.blocks = len(hashes) + own_blocks
-        self.expected_output = expected_output
-        self.expected_s = expected_s
-        self.since = 0.0
-        """When it became the oldest prefill; only then does its load begin to fall."""
-        self.keep = 1.0
-        """Weight of the blocks that it alone uses: the share of the output that is still to come."""
+    isl: int
+    tokens: int
+    """Prompt tokens to compute; 0 once the first output token is there."""
+    hashes: Sequence[int]
+    """Sequence hashes of the prompt's complete blocks, where these may be shared."""
+    own_blocks: int
+    """Blocks that nobody shares: those of the output, and all of them without hashes."""
+    blocks: int
+    """All blocks, shared or not."""
+    expected_output: int | None
+    expected_s: float | None
+    since: float = 0.0
+    """When it became the oldest prefill; only then does its load begin to fall."""
+    keep: float = 1.0
+    """Weight of the blocks that it alone uses: the share of the output that is still to come."""
 
 
 class ActiveLoad:
@@ -96,7 +88,7 @@ class ActiveLoad:
         if key in self._bookings:
             return False
         tokens = isl - cached if track_prefill and isl > cached else 0
-        booking = Booking(isl, tokens, hashes, unshared, expected_output, expected_s)
+        booking = Booking(isl, tokens, hashes, unshared, len(hashes) + unshared, expected_output, expected_s)
         self._bookings[key] = booking
         self.prefill_tokens += tokens
         if tokens and expected_s is not None:

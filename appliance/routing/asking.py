@@ -45,54 +45,39 @@ class RoutingRequest(msgspec.Struct, kw_only=True):
         return self.pins.prefill_dp_rank if self.role == "prefill" else self.pins.dp_rank
 
 
-class Ask:
+class Ask(msgspec.Struct, eq=False):
     """A request on its way through a scheduler."""
 
-    __slots__ = ("arrived", "local", "outcome", "prompt", "request", "sequence", "waiting", "weights")
+    request: RoutingRequest
+    prompt: Prompt
+    weights: Weights
+    arrived: float
+    local: Sequence[LocalHash] = ()
+    sequence: Sequence[SequenceHash] = ()
+    waiting: bool = False
+    outcome: "Grant | ApplianceError | None" = None
+    """What became of it; None while it waits."""
 
-    def __init__(self, request: RoutingRequest, prompt: Prompt, weights: Weights, arrived: float) -> None:
-        self.request, self.prompt, self.weights, self.arrived = request, prompt, weights, arrived
-        self.local: Sequence[LocalHash] = ()
-        self.sequence: Sequence[SequenceHash] = ()
-        self.waiting = False
-        self.outcome: Grant | ApplianceError | None = None
-        """What became of it; None while it waits."""
 
-
-class Grant:
+class Grant(msgspec.Struct, eq=False):
     """A place for one stream. It counts as load until the scheduler is told that the stream has ended."""
 
-    __slots__ = (
-        "booked",
-        "cached_tokens",
-        "candidates",
-        "counted",
-        "ended",
-        "granted_at",
-        "in_prefill",
-        "isl",
-        "isl_blocks",
-        "key",
-        "overlap_blocks",
-        "request",
-        "session",
-        "slot",
-        "waited_s",
-    )
-
-    def __init__(self, request: RoutingRequest, slot: Slot, candidates: int, key: int, now: float) -> None:
-        self.request, self.slot, self.candidates, self.key, self.granted_at = request, slot, candidates, key, now
-        self.isl = len(request.token_ids)
-        self.isl_blocks = 0
-        self.overlap_blocks = 0
-        """Blocks of the prompt in the slot's device memory."""
-        self.cached_tokens = 0
-        """Tokens that need not be computed, slower tiers counted by their weights."""
-        self.waited_s = 0.0
-        self.counted = False
-        """The stream counts as load; not so when only the choice was wanted."""
-        self.booked = False
-        """Its tokens and blocks are counted, not only the stream."""
-        self.in_prefill = False
-        self.session = False
-        self.ended = False
+    request: RoutingRequest
+    slot: Slot
+    candidates: int
+    key: int
+    granted_at: float
+    isl: int
+    isl_blocks: int = 0
+    overlap_blocks: int = 0
+    """Blocks of the prompt in the slot's device memory."""
+    cached_tokens: int = 0
+    """Tokens that need not be computed, slower tiers counted by their weights."""
+    waited_s: float = 0.0
+    counted: bool = False
+    """The stream counts as load; not so when only the choice was wanted."""
+    booked: bool = False
+    """Its tokens and blocks are counted, not only the stream."""
+    in_prefill: bool = False
+    session: bool = False
+    ended: bool = False

@@ -7,9 +7,8 @@ block's token ids as little-endian 32-bit words, a sequence hash chains the loca
 import sys
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
 from struct import Struct
-from typing import NewType
+from typing import NewType, cast
 
 from xxhash import xxh3_64_intdigest
 
@@ -47,12 +46,14 @@ def local_hashes(
     step = block_size * _TOKEN_BYTES
     width = step + _TOKEN_BYTES if eagle else step
     starts = range(0, len(words) - width + 1, step)
+    digest = xxh3_64_intdigest
     if not media:
-        return [LocalHash(xxh3_64_intdigest(words[at : at + width], seed)) for at in starts]
-    return [
-        LocalHash(xxh3_64_intdigest(words[at : at + width] + _media_bytes(media.get(number)), seed))
-        for number, at in enumerate(starts)
-    ]
+        found = [digest(words[at : at + width], seed) for at in starts]
+    else:
+        found = [
+            digest(words[at : at + width] + _media_bytes(media.get(number)), seed) for number, at in enumerate(starts)
+        ]
+    return cast("list[LocalHash]", found)  # a NewType called for every block would take as long as hashing it
 
 
 def sequence_hashes(hashes: Sequence[LocalHash], after: SequenceHash | None = None) -> list[SequenceHash]:
@@ -62,17 +63,13 @@ def sequence_hashes(hashes: Sequence[LocalHash], after: SequenceHash | None = No
     """
     if not hashes:
         return []
-    pack = _PAIR.pack
-    result = []
-    if after is None:
-        chained = SequenceHash(hashes[0])
+    pack, digest = _PAIR.pack, xxh3_64_intdigest
+    chained: int = hashes[0] if after is None else after
+    result = [chained] if after is None else []
+    for local in hashes[len(result) :]:
+        chained = digest(pack(chained, local), SEED)
         result.append(chained)
-    else:
-        chained = after
-    for local in islice(hashes, len(result), None):
-        chained = SequenceHash(xxh3_64_intdigest(pack(chained, local), SEED))
-        result.append(chained)
-    return result
+    return cast("list[SequenceHash]", result)
 
 
 def adapter_seed(lora_name: str) -> int:

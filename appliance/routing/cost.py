@@ -2,21 +2,20 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from random import Random
 from typing import NamedTuple
 
+import msgspec
+
 from appliance.routing.index_events import Holder
-from appliance.routing.overlap import Overlaps
+from appliance.routing.overlap import NO_OVERLAPS, Overlaps
 from appliance.routing.slots import Slot
 from appliance.routing.weights import Weights
 
-NO_OVERLAPS = Overlaps({}, {}, {})
 _NOBODY: Mapping[Holder, float] = {}
 
 
-@dataclass(slots=True)
-class Prompt:
+class Prompt(msgspec.Struct):
     """What the cost function needs to know of a request's prompt."""
 
     isl: int
@@ -59,32 +58,32 @@ def score(
     slots: Sequence[Slot], prompt: Prompt, weights: Weights, block_size: int, now: float, *, changing: bool = True
 ) -> Scores:
     """The cost of every slot, in blocks. Without `changing`, loads only change by bookings, which is faster to read."""
-    loads = [slot.load for slot in slots]
     blocks = prompt.blocks if weights.track_active_blocks else 0
-    if changing:
-        prefills = [load.prefill_at(now) for load in loads]
-        decodes = [load.blocks_now() + blocks for load in loads]
-    else:
-        prefills = [load.prefill_tokens for load in loads]
-        decodes = [load.decode_blocks + blocks for load in loads]
     hashes = prompt.hashes
-    if hashes:
-        first = hashes[0]
-        for number, load in enumerate(loads):
-            if first in load.refs:
-                decodes[number] -= load.shared_blocks(hashes)
-    scale = weights.prefill_scale
-    if not weights.track_prefill_tokens:
-        return Scores([float(decode) for decode in decodes], prefills, decodes)
-    isl, per_token = prompt.isl, scale / block_size
-    saved = _saved(slots, prompt, weights)
-    if not saved:
-        costs = [(tokens + isl) * per_token + decode for tokens, decode in zip(prefills, decodes, strict=True)]
-        return Scores(costs, prefills, decodes)
-    costs = []
-    for slot, tokens, decode in zip(slots, prefills, decodes, strict=True):
-        cost = (tokens + isl) * per_token - scale * saved.get(slot.holder, 0.0)
-        costs.append(cost + decode if cost > 0.0 else float(decode))
+    first = hashes[0] if hashes else None
+    scale, isl = weights.prefill_scale, prompt.isl
+    per_token = scale / block_size
+    tracked = weights.track_prefill_tokens
+    saved = _saved(slots, prompt, weights) if tracked else _NOBODY
+    costs, prefills, decodes = [], [], []
+    credit = saved.get
+    for slot in slots:  # one loop over all parts, because this is done for every slot and request
+        load = slot.load
+        if changing:
+            tokens, decode = load.prefill_at(now), load.blocks_now() + blocks
+        else:
+            tokens, decode = load.prefill_tokens, load.decode_blocks + blocks
+        if first in load.refs:
+            decode -= load.shared_blocks(hashes)
+        prefills.append(tokens)
+        decodes.append(decode)
+        if tracked:
+            cost = (tokens + isl) * per_token
+            if saved:
+                cost -= scale * credit(slot.holder, 0.0)
+            costs.append(cost + decode if cost > 0.0 else float(decode))
+    if not tracked:
+        costs = [float(decode) for decode in decodes]
     return Scores(costs, prefills, decodes)
 
 

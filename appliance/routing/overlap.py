@@ -1,8 +1,9 @@
 """How much of a prompt each holder has: the walk over the matching runs of a prefix index, tier by tier."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import compress
+
+import msgspec
 
 from appliance.core.kv_events import Tier
 from appliance.routing.index_events import Holder
@@ -16,8 +17,7 @@ _BITS = bytes.maketrans(b"01", b"\x00\x01")
 _FEW = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Overlaps:
+class Overlaps(msgspec.Struct, frozen=True):
     """Consecutive blocks from the first on, by holder; holders without any are absent."""
 
     device: Scores
@@ -28,10 +28,14 @@ class Overlaps:
     """The same, continued on disk from there. Never below `host_pinned`."""
 
 
+NO_OVERLAPS = Overlaps({}, {}, {})
+"""Nobody has anything. Never changed."""
+
+
 def score(path: Path, names: Sequence[Holder]) -> Overlaps:
     """The overlap of every holder; `names` gives holders by their number."""
     if not path:
-        return Overlaps({}, {}, {})
+        return NO_OVERLAPS
     everyone = (1 << len(names)) - 1
     device, passed = _start(path, names, everyone)
     depths = max(len(run.covers) for run, _ in path)

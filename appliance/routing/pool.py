@@ -75,7 +75,13 @@ class Pool:
     def weigh(self, slot: Slot) -> None:
         """A slot's load has changed: is it busy now?"""
         load = slot.load
-        over = load.decode_blocks > slot.block_limit or load.prefill_tokens > slot.prefill_limit or slot.reports_over()
+        blocks, tokens = slot.block_limit, slot.prefill_limit
+        over = (
+            load.decode_blocks > blocks
+            or load.prefill_tokens > tokens
+            or slot.reported_blocks > blocks
+            or slot.reported_tokens > tokens
+        )
         if over != slot.busy:
             slot.busy = over
             if self._by_holder.get(slot.holder) is slot:

@@ -13,7 +13,7 @@ from appliance.core.kv_events import ClearedBlocks, KvEvent, RemovedBlocks, Stor
 from appliance.routing.block_hash import LocalHash
 from appliance.routing.block_ids import BlockIds
 from appliance.routing.index_events import Holder, Outcome
-from appliance.routing.overlap import Overlaps, score
+from appliance.routing.overlap import NO_OVERLAPS, Overlaps, score
 from appliance.routing.runs import BLOCK_BYTES, MAX_BLOCKS, Run, common_blocks
 
 _FREE = Holder(WorkerId(""), -1)
@@ -43,6 +43,8 @@ class PrefixIndex:
 
     def find_matches(self, local_hashes: Sequence[LocalHash]) -> Overlaps:
         """How many blocks from the first on each holder has, per tier."""
+        if not self._roots:
+            return NO_OVERLAPS  # with workers that all speak of their caches, or none, one index of two is empty
         query = array("Q", local_hashes).tobytes()
         path = []
         children: Mapping[bytes, Run] = self._roots

@@ -1,6 +1,6 @@
 """What is known of the caches of one pool: from the workers' own events, or guessed from placements."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from appliance.core.errors import InvalidRequest
 from appliance.core.identity import WorkerId
@@ -10,21 +10,19 @@ from appliance.routing.approximate_index import ApproximateIndex
 from appliance.routing.asking import Ask
 from appliance.routing.block_hash import local_hashes, sequence_hashes
 from appliance.routing.index_events import Holder
-from appliance.routing.measures import RouterMeasures
+from appliance.routing.measures import NO_WATCH, RouterMeasures, Stopwatch
 from appliance.routing.overlap import Overlaps
 from appliance.routing.prefix_index import PrefixIndex
 from appliance.routing.slots import Slot
-
-Timer = Callable[[], float]
 
 
 class Prefixes:
     """Both indexes of one pool, and the hashing of prompts for them."""
 
-    def __init__(self, settings: RouterSettings, measures: RouterMeasures, timer: Timer) -> None:
+    def __init__(self, settings: RouterSettings, measures: RouterMeasures) -> None:
         self.index = PrefixIndex()
         self.guessed = ApproximateIndex(settings.ttl_s)
-        self._measures, self._timer = measures, timer
+        self._measures = measures
         self.configure(settings)
 
     def configure(self, settings: RouterSettings) -> None:
@@ -53,29 +51,26 @@ class Prefixes:
         self.index.clear(worker, rank)
         self.guessed.forget_worker(worker)
 
-    def read(self, ask: Ask, block_size: int, lora: str, *, guess: bool, now: float) -> None:
+    def read(
+        self, ask: Ask, block_size: int, lora: str, *, guess: bool, now: float, watch: Stopwatch = NO_WATCH
+    ) -> None:
         """Hash a prompt, once, and find who has how much of it. `guess`: some workers say nothing of their caches."""
         request, weights = ask.request, ask.weights
         shared = weights.track_active_blocks and weights.assume_kv_reuse
         if not ask.prompt.blocks or not (shared or self.used):
             return
-        timer, measures = self._timer, self._measures
-        started = timer()
+        measures = self._measures
         if not ask.local:
             ask.local = local_hashes(request.token_ids, block_size, lora_name=request.lora or lora, media=request.media)
-            hashed = timer()
-            measures.block_hashing_ms.observe((hashed - started) * 1e3)
+            watch.lap(measures.block_hashing_ms)
             if shared or guess:
                 ask.sequence = sequence_hashes(ask.local)
-                started = timer()
-                measures.sequence_hashing_ms.observe((started - hashed) * 1e3)
-            else:
-                started = hashed
+                watch.lap(measures.sequence_hashing_ms)
             if shared:
                 ask.prompt.hashes = ask.sequence
         if self.used:
             ask.prompt.overlaps = self._find(ask, guess, now)
-            measures.find_matches_ms.observe((timer() - started) * 1e3)
+            watch.lap(measures.find_matches_ms)
 
     def record(self, slot: Slot, ask: Ask, now: float) -> None:
         """A prompt goes to a slot: a guess at what its cache will hold, unless it says so itself."""

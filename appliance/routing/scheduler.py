@@ -16,14 +16,15 @@ from appliance.core.requests import ModelCard
 from appliance.core.settings import RouterSettings
 from appliance.routing.admission import AdmissionQueue
 from appliance.routing.asking import Ask, Grant, RoutingRequest
-from appliance.routing.cost import NO_OVERLAPS, Prompt, Scores, cached_tokens, choose, prefer, score
+from appliance.routing.cost import Prompt, Scores, cached_tokens, choose, prefer, score
 from appliance.routing.decisions import Decisions
 from appliance.routing.eligibility import Excluded, no_worker
-from appliance.routing.measures import RouterMeasures
+from appliance.routing.measures import NO_WATCH, RouterMeasures, Stopwatch
 from appliance.routing.modes import make_mode
+from appliance.routing.overlap import NO_OVERLAPS
 from appliance.routing.pool import Pool, all_full
 from appliance.routing.prefill_pace import PrefillPace
-from appliance.routing.prefixes import Prefixes, Timer
+from appliance.routing.prefixes import Prefixes
 from appliance.routing.replica_sync import BookingAdded, BookingFreed, PrefillCompleted, Report
 from appliance.routing.slots import BusyThresholds, Slot
 from appliance.routing.weights import Role, overridden, weights_of
@@ -45,7 +46,7 @@ class Shared:
     source: Random = field(default_factory=Random)
     decisions: Decisions = field(default_factory=Decisions)
     measures: RouterMeasures = field(default_factory=RouterMeasures)
-    timer: Timer = _no_timer
+    timer: Callable[[], float] = _no_timer
     """Seconds, only to measure what placements cost."""
     router_id: str = ""
     report: Report | None = None
@@ -68,7 +69,7 @@ class PoolScheduler:
         self._shared = shared
         self._pace = PrefillPace()
         self.pool = Pool(shared.settings)
-        self.prefixes = Prefixes(shared.settings, shared.measures, shared.timer)
+        self.prefixes = Prefixes(shared.settings, shared.measures)
         self.queue = AdmissionQueue(shared.settings.queue_policy)
         self._take_settings()
         self._limit_model()
@@ -122,17 +123,15 @@ class PoolScheduler:
         if self._mode is not None:
             number = self._mode.pick(slots, pinned=request.pinned is not None)
             return self._grant(request, slots, number, now, excluded, reason or self._mode_name)
-        timer, measures = self._shared.timer, self._shared.measures
-        started = timer()
-        ask = self._read(request, now)
-        read = timer()
+        measures = self._shared.measures
+        watch = measures.watch(self._shared.timer)
+        ask = self._read(request, now, watch)
         if all_full(slots, now):
             self.queue.push(ask, self._uncached(ask, slots))
             return ask
         grant = self._place(ask, slots, now, excluded, reason)
-        ended = timer()
-        measures.scheduling_ms.observe((ended - read) * 1e3)
-        measures.total_ms.observe((ended - started) * 1e3)
+        watch.lap(measures.scheduling_ms)
+        watch.stop(measures.total_ms)
         return grant
 
     def on_prefill_complete(self, grant: Grant, now: float) -> Sequence[Ask]:
@@ -221,14 +220,14 @@ class PoolScheduler:
         # Replicas may grow by settings of their own, but never tell; only what is modelled here changes by itself.
         self._changing = self.tracks_output or self._models_prefill
 
-    def _read(self, request: RoutingRequest, now: float) -> Ask:
+    def _read(self, request: RoutingRequest, now: float, watch: Stopwatch = NO_WATCH) -> Ask:
         weights = self._weights[request.role]
         if request.hints.overrides is not None:
             weights = overridden(weights, request.hints.overrides)
         isl = len(request.token_ids)
         prompt = Prompt(isl, isl // self.pool.block_size, (), NO_OVERLAPS, request.shared_blocks)
         ask = Ask(request, prompt, weights, now)
-        self.prefixes.read(ask, self.pool.block_size, self.pool.lora, guess=self.pool.guesses, now=now)
+        self.prefixes.read(ask, self.pool.block_size, self.pool.lora, guess=self.pool.guesses, now=now, watch=watch)
         return ask
 
     def _uncached(self, ask: Ask, slots: Sequence[Slot]) -> int:
@@ -274,7 +273,7 @@ class PoolScheduler:
         scores: Scores | None = None,
     ) -> Grant:
         slot = slots[number]
-        grant = Grant(request, slot, len(slots), self._shared.next_key(), now)
+        grant = Grant(request, slot, len(slots), self._shared.next_key(), now, len(request.token_ids))
         if ask is not None:
             self._take_prompt(grant, ask, now)
         hints = request.hints

@@ -15,8 +15,9 @@ from appliance.roles.indexer.registry import ModelKey
 from appliance.roles.router.bodies import Reservation, Selection, Worker, unsigned
 from appliance.routing.asking import Ask, RoutingRequest
 from appliance.routing.block_hash import LocalHash, SequenceHash, local_hashes, sequence_hashes
-from appliance.routing.cost import NO_OVERLAPS, Prompt, Scores, cached_tokens, choose, score
+from appliance.routing.cost import Prompt, Scores, cached_tokens, choose, score
 from appliance.routing.measures import RouterMeasures
+from appliance.routing.overlap import NO_OVERLAPS
 from appliance.routing.pool import Pool
 from appliance.routing.prefixes import Prefixes
 from appliance.routing.slots import Slot
@@ -177,7 +178,7 @@ class Selector:
         """The group of a key, or a new one that is not kept yet. Raises `Conflict` for another block size."""
         group = self.groups.get(key)
         if group is None:
-            prefixes = Prefixes(self._settings, self._measures, lambda: 0.0)
+            prefixes = Prefixes(self._settings, self._measures)
             return Group(block_size, Pool(self._settings), prefixes)
         if group.block_size != block_size:
             raise Conflict(

@@ -9,8 +9,8 @@ from appliance.core.generation import RouterOverrides
 from appliance.core.identity import ModelName, WorkerId
 from appliance.core.requests import ModelCard
 from appliance.core.settings import RouterSettings
-from appliance.routing.cost import NO_OVERLAPS, Prompt, cached_tokens, choose, prefer, score
-from appliance.routing.overlap import Overlaps
+from appliance.routing.cost import Prompt, cached_tokens, choose, prefer, score
+from appliance.routing.overlap import NO_OVERLAPS, Overlaps
 from appliance.routing.slots import Slot
 from appliance.routing.weights import Weights, overridden, resolve, weights_of
 

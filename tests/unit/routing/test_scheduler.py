@@ -394,4 +394,4 @@ def test_decisions_are_kept_within_bounds() -> None:
     assert len(found.rows()) == 40
     assert next(iter(shared.decisions)).request == "999"
     assert shared.measures.kv_hit_rate.count == 1000
-    assert shared.measures.total_ms.count == 1000
+    assert shared.measures.total_ms.count == 63  # one of 16
