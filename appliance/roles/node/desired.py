@@ -42,9 +42,15 @@ class DesiredState:
         supervisor: Supervisor,
         least_front_ends: int,
         on_front_ends: Callable[[int], None] = lambda _: None,
+        admit: Callable[[list[ComponentInstance]], list[ComponentInstance]] = lambda workers: workers,
     ) -> None:
-        """`on_front_ends` hears how many front ends are wanted, before any is started or stopped for it."""
-        self._store, self._supervisor = store, supervisor
+        """`on_front_ends` hears how many front ends are wanted, before any is started or stopped for it.
+
+        `admit` says which of the wanted workers shall run now; the others are of models that are cold.
+        """
+        self._store, self._supervisor, self._admit = store, supervisor, admit
+        self._running: frozenset[str] = frozenset()
+        """Keys of what shall run now."""
         self._least_front_ends, self._on_front_ends = least_front_ends, on_front_ends
         self.graphs: dict[str, StoredObject] = {}
         self._restarts: Counter[tuple[str, str]] = Counter()
@@ -65,6 +71,14 @@ class DesiredState:
             log.warning("cannot run graph %s: %s", graph.name, error)
             return []
         return [self._as_restarted(one) for one in found if one.argv[0] in RUN_ON_A_BOX]
+
+    def expected_of(self, graph: StoredObject) -> list[ComponentInstance]:
+        """The instances of a graph that shall run now: without those of cold models."""
+        return [one for one in self.wanted_of(graph) if one.type == FRONTEND or one.key in self._running]
+
+    def look_again(self) -> None:
+        """What shall run of what is wanted has changed."""
+        self._want()
 
     def restart(self, graph: str, component: str) -> int:
         """Replace every process of a component, one after the other; how many there are.
@@ -111,7 +125,8 @@ class DesiredState:
         most = max((one.index + 1 for one in wanted if one.type == "frontend"), default=0)
         front_ends = self._front_ends(max(most, self._least_front_ends))
         self._on_front_ends(len(front_ends))
-        wanted = [*front_ends, *workers]
+        wanted = [*front_ends, *self._admit(workers)]
+        self._running = frozenset(one.key for one in wanted if one.type != FRONTEND)
         self._supervisor.set_wanted(wanted)
         return wanted
 
@@ -145,7 +160,7 @@ class DesiredState:
         views = self._supervisor.views()
         now = time.time()
         fresh = {
-            graph.name: graph_status(graph, self.wanted_of(graph), self.states_of(graph, views), now)
+            graph.name: graph_status(graph, self.expected_of(graph), self.states_of(graph, views), now)
             for graph in self.graphs.values()
         }
         changed = {name: status for name, status in fresh.items() if status != self.graphs[name].status}

@@ -7,10 +7,20 @@ import trio
 from appliance.core.errors import NotRunning
 from appliance.core.identity import WorkerId
 from appliance.roles.node.board import Board
+from appliance.roles.node.demand import DemandBoard
 from appliance.roles.node.front_end_totals import FrontEndTotals
 from appliance.supervision.supervisor import Supervisor
 from appliance.transport.bus_server import BusChild, BusServer, ChildReport
-from appliance.wire.bus_messages import FrontEndGone, LastTotals, PlacementReports, Progress, Ready, StartFailed, Stop
+from appliance.wire.bus_messages import (
+    Demand,
+    FrontEndGone,
+    LastTotals,
+    PlacementReports,
+    Progress,
+    Ready,
+    StartFailed,
+    Stop,
+)
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +35,7 @@ class ChildReports:
         self._board: Board | None = None
         self._bus: BusServer | None = None
         self.totals = FrontEndTotals()
+        self._demand: DemandBoard | None = None
 
     def attach(self, supervisor: Supervisor, board: Board) -> None:
         """Whom to tell; called before any child is started."""
@@ -33,6 +44,10 @@ class ChildReports:
     def relay_over(self, bus: BusServer) -> None:
         """Pass on what front ends report to each other; called before any child is started."""
         self._bus = bus
+
+    def tell_demand(self, demand: DemandBoard) -> None:
+        """Who hears what models requests are for."""
+        self._demand = demand
 
     def on_hello(self, child: BusChild) -> None:
         if child.role == FRONTEND and self._board is not None:
@@ -53,6 +68,8 @@ class ChildReports:
                 self._supervisor.on_ready(worker, card)
             case StartFailed(code, reason, final):
                 self._supervisor.on_start_failed(worker, code, reason, final)
+            case Demand(models) if self._demand is not None:
+                self._demand.note(child.id, models)
             case LastTotals(data):
                 self.totals.note(child.id, data)
                 self.totals.on_end(child.id)
@@ -61,6 +78,8 @@ class ChildReports:
         log.debug("child left the bus: %s %s", child.role, child.id)
         if child.role == FRONTEND and self._bus is not None:
             self.totals.on_end(child.id)
+            if self._demand is not None:
+                self._demand.forget(child.id)
             self._bus.relay_gone(child, FrontEndGone(child.id))
 
 

@@ -31,6 +31,7 @@ class Rules:
 def decide(models: Sequence[ModelState], room: Room, rules: Rules, now: float) -> Decision:
     """The next steps; applied, they make a different input for the next call. The order of `models` breaks ties."""
     round_ = _Round(models, room, rules, now)
+    round_.shrink()
     for model in _queue(models):
         round_.admit(model)
     for model in models:
@@ -70,6 +71,15 @@ class _Round:
             hopeless=self._hopeless,
             look_again_at=min(later, default=None),
         )
+
+    def shrink(self) -> None:
+        """Let idle models go while what is loaded is too much: needs or limits have turned out to be others."""
+        anybody = ModelState(name="")
+        for one in self._movable(anybody):
+            excess = self._room.excess(self._staying.values())
+            if excess and one.idle and self._may_push_out(one, 0.0):
+                self._effects.append(Unload(one.name, f"what is loaded is too much: {excess}", self._level(one)))
+                del self._staying[one.name]
 
     def admit(self, model: ModelState) -> None:
         """Load it, or make room for it, or let it wait for room that is kept for it."""

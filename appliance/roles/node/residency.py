@@ -1,0 +1,264 @@
+"""Loads and unloads models as the residency policy decides, and says what becomes of those that are not loaded."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from appliance.core.errors import Conflict, NotFound
+from appliance.core.instances import ComponentInstance
+from appliance.core.records import LedgerEvent, ModelPhase
+from appliance.core.settings import ResidencySettings
+from appliance.roles.node.demand import DemandBoard
+from appliance.roles.node.model_units import Unit, Units
+from appliance.supervision.residency.forecast import left_s, load_time_s, smoothed
+from appliance.supervision.residency.model_state import Decision, Effect, Load, ModelState, Residence
+from appliance.supervision.residency.policy import Rules, decide
+from appliance.supervision.residency.room import Room
+from appliance.supervision.views import WorkerView
+
+GB = 1_000_000_000
+MEMORY = "memory"
+"""Name of the main memory in what models need."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResidenceNote:
+    """What there is to say about one model that is not ready."""
+
+    phase: ModelPhase
+    reason: str
+    ready_at: float | None = None
+    """Unix time."""
+    context_length: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Box:
+    """What residency knows of the machine."""
+
+    memory_bytes: int
+    """All main memory."""
+    size_of: Callable[[ComponentInstance], int]
+    """Bytes of the weights of an instance's model; 0 while that is not known."""
+    memory_of: Callable[[ComponentInstance], int]
+    """Main memory that an instance will take, as an estimate; 0 for one that computes on GPUs."""
+    looks_at: Callable[[ComponentInstance], bool]
+    """Whether it is not known yet what GPUs there are for an instance that needs some."""
+    room_on_gpus: Callable[[Callable[[str], Sequence[ComponentInstance]]], Callable[[Any], bool]]
+    """Makes a `Devices` for `Room`, given the instances by model."""
+
+
+class Residency:
+    """The models of one node between disk and memory. All calls are made on the trio thread."""
+
+    def __init__(
+        self,
+        box: Box,
+        settings: Callable[[], ResidencySettings],
+        views: Callable[[], list[WorkerView]],
+        note: Callable[[LedgerEvent], None],
+    ) -> None:
+        """`views`: the workers of now; `note` takes decisions down."""
+        self._box, self._settings, self._views, self._note = box, settings, views, note
+        self.demand = DemandBoard()
+        self.units = Units()
+        self.loaded: list[Unit] = []
+        """Units that came to be loaded since somebody last looked; see `ModelFacts`."""
+        self._nameless: list[ComponentInstance] = []
+        self._devices = box.room_on_gpus(lambda name: self.units.by_name[name].instances)
+        self._look_again_at: float | None = None
+        self._told: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {})
+
+    # For those who start processes
+
+    def admit(self, instances: Sequence[ComponentInstance]) -> list[ComponentInstance]:
+        """Of the wanted worker instances those that shall run now."""
+        self._nameless = self.units.set_instances(instances, trio.current_time())
+        self.decide()
+        awake = {one.key for unit in self.units.by_name.values() if unit.awake for one in unit.instances}
+        awake |= {one.key for one in self._nameless}
+        return [one for one in instances if one.key in awake]
+
+    def decide(self) -> bool:
+        """Look at everything and decide; True when other processes are wanted, or there is other news to tell."""
+        now = trio.current_time()
+        self._observe(now)
+        known = [one for one in self.units.by_name.values() if not any(map(self._box.looks_at, one.instances))]
+        states = [self._state(unit) for unit in known if not unit.failed]
+        decision = decide(states, self._room(), self._rules(), now)
+        for effect in decision.effects:
+            self._apply(effect, states, now)
+        self._take_down(decision, known)
+        self._look_again_at = decision.look_again_at
+        told, self._told = self._told, (decision.waits, decision.hopeless)
+        return bool(decision.effects) or told != self._told
+
+    async def run(
+        self, wait_changed: Callable[[int], Any], version: Callable[[], int], want: Callable[[], Any]
+    ) -> None:
+        """Decide for ever: after each change of processes, each report of a front end, and when time is up.
+
+        `want` has the wanted processes looked at anew; `wait_changed` returns once the count `version` has changed.
+        """
+        while True:
+            seen, told = version(), self.demand.changes.version
+            if self.decide():
+                want()
+            with trio.move_on_at(self._look_again_at if self._look_again_at is not None else float("inf")):
+                async with trio.open_nursery() as nursery:
+
+                    async def first(wait: Callable[[int], Any], count: int) -> None:
+                        await wait(count)
+                        nursery.cancel_scope.cancel()
+
+                    nursery.start_soon(first, wait_changed, seen)
+                    nursery.start_soon(first, self.demand.changes.wait, told)
+
+    # For users
+
+    def load(self, name: str) -> dict[str, Any]:
+        """Load a model as if a request waited for it. Raises `NotFound`, `Conflict`."""
+        unit = self._unit(name)
+        if unit.failed:
+            raise Conflict(f"cannot load {name}: its workers failed; see `dynamo-appliance status`")
+        if unit.hopeless:
+            raise Conflict(f"cannot load {name}: {unit.hopeless}")
+        if unit.residence is not Residence.RESIDENT and unit.asked_at is None:
+            unit.asked_at = trio.current_time()
+            self._record(name, "load", "asked for by a user", {})
+            self.demand.changes.bump()
+        return {"name": name, "residence": unit.residence.value}
+
+    def unload(self, name: str, want: Callable[[], Any]) -> dict[str, Any]:
+        """Unload a model once its running requests are done. Raises `NotFound`, `Conflict` for a pinned one."""
+        unit = self._unit(name)
+        if unit.wish.pinned:
+            raise Conflict(f"cannot unload {name}: it is pinned")
+        unit.asked_at = None
+        if unit.awake:
+            unit.awake = False
+            self._move(unit, Residence.LEAVING, trio.current_time())
+            self._record(name, "unload", "asked for by a user", {})
+            want()
+        return {"name": name, "residence": unit.residence.value}
+
+    def notes(self) -> Mapping[str, ResidenceNote]:
+        """What to say about the models that are not loaded."""
+        return {
+            name: self._describe(unit)
+            for name, unit in self.units.by_name.items()
+            if unit.residence is not Residence.RESIDENT and not unit.failed
+        }
+
+    # Parts
+
+    def _unit(self, name: str) -> Unit:
+        unit = self.units.by_name.get(name)
+        if unit is None:
+            known = ", ".join(self.units.by_name) or "none"
+            raise NotFound(f"no model {name!r} that could be loaded is served here; those that are: {known}")
+        return unit
+
+    def _observe(self, now: float) -> None:
+        """Take in what the processes of all units do."""
+        views = self._views()
+        for name, sight in self.units.look(views).items():
+            unit = self.units.by_name[name]
+            unit.failed = sight.failed
+            if sight.fraction != unit.fraction[0]:
+                unit.fraction = sight.fraction, now
+            if sight.residence is Residence.RESIDENT and unit.residence is Residence.LOADING:
+                self._on_loaded(unit, views, now)
+            self._move(unit, sight.residence, now)
+
+    def _on_loaded(self, unit: Unit, views: Sequence[WorkerView], now: float) -> None:
+        unit.load_s = smoothed(unit.load_s, now - unit.since)
+        unit.asked_at = None
+        keys = {one.key for one in unit.instances}
+        cards = [view.card for view in views if view.key in keys and view.card is not None]
+        unit.context_length = cards[0].context_length if cards else unit.context_length
+        self.loaded.append(unit)
+
+    @staticmethod
+    def _move(unit: Unit, to: Residence, now: float) -> None:
+        if unit.residence is not to:
+            unit.residence, unit.since = to, now
+
+    def _state(self, unit: Unit) -> ModelState:
+        use, wish = self.demand.use(unit.name), unit.wish
+        asked = [at for at in (unit.asked_at,) if at is not None]
+        oldest = [use.oldest] if use.waiting else []
+        return ModelState(
+            name=unit.name,
+            residence=unit.residence,
+            since=unit.since,
+            needs=self._needs(unit),
+            pinned=wish.pinned,
+            groups=wish.groups,
+            idle_s=self._settings().idle_s if wish.idle_s is None else wish.idle_s,
+            preload=unit.preload,
+            active=use.active,
+            last_use=use.last_use,
+            waiting=use.waiting + len(asked),
+            oldest=min([*oldest, *asked], default=0.0),
+        )
+
+    def _needs(self, unit: Unit) -> dict[str, int]:
+        if unit.memory_bytes is not None:
+            return {MEMORY: unit.memory_bytes}
+        return {MEMORY: sum(self._box.memory_of(one) for one in unit.instances)}
+
+    def _room(self) -> Room:
+        settings = self._settings()
+        limit = settings.memory_limit_gb
+        memory = self._box.memory_bytes if limit is None else int(limit * GB)
+        return Room(most=settings.max_models, limits={MEMORY: memory}, devices=self._devices)
+
+    def _rules(self) -> Rules:
+        settings = self._settings()
+        return Rules(min_residence_s=settings.min_residence_s, fairness_wait_s=settings.fairness_wait_s)
+
+    def _apply(self, effect: Effect, states: Sequence[ModelState], now: float) -> None:
+        unit = self.units.by_name[effect.model]
+        state = next(one for one in states if one.name == effect.model)
+        unit.awake = isinstance(effect, Load)
+        self._move(unit, Residence.LOADING if unit.awake else Residence.LEAVING, now)
+        inputs: dict[str, Any] = {
+            "waiting": state.waiting,
+            "waited_s": round(now - state.oldest, 3) if state.waiting else 0.0,
+            "active": state.active,
+            "idle_s": round(now - state.idle_since, 3) if not unit.awake else None,
+            "needs": dict(state.needs),
+            "loaded": [one.name for one in states if one.holds and one.name != unit.name],
+        }
+        self._record(unit.name, "load" if unit.awake else "unload", effect.reason, inputs)
+
+    def _take_down(self, decision: Decision, known: Sequence[Unit]) -> None:
+        for unit in known:
+            name, unit.preload = unit.name, False
+            unit.wait = decision.waits.get(name, "")
+            hopeless = decision.hopeless.get(name, "")
+            if hopeless and hopeless != unit.hopeless:
+                self._record(name, "refuse", hopeless, {})
+            unit.hopeless = hopeless
+
+    def _describe(self, unit: Unit) -> ResidenceNote:
+        phase: ModelPhase = "cold"
+        reason, ready_at = unit.wait or "it is not loaded; the next request for it loads it", None
+        if unit.hopeless:
+            phase, reason = "failed", unit.hopeless
+        elif unit.residence is Residence.LOADING:
+            phase, reason = "starting", f"loading {unit.name}"
+            now = trio.current_time()
+            whole = load_time_s(unit.load_s, max(self._box.size_of(one) for one in unit.instances))
+            fraction, since = unit.fraction
+            ready_at = time.time() + left_s(now - unit.since, whole, fraction, now - since)
+        elif unit.residence is Residence.LEAVING:
+            reason = unit.wait or "it is being unloaded"
+        return ResidenceNote(phase=phase, reason=reason, ready_at=ready_at, context_length=unit.context_length)
+
+    def _record(self, model: str, action: str, reason: str, inputs: dict[str, Any]) -> None:
+        self._note(LedgerEvent(subject=f"model/{model}", action=action, reason=reason, inputs=inputs))
