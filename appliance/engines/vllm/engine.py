@@ -11,6 +11,7 @@ from appliance.engines.foreign.engine import CONTROL_S, Asked, ForeignEngine, Pr
 from appliance.engines.foreign.exposition import labels_of, whole_number
 from appliance.engines.foreign.kv_config import choose_config, publishers_of, read_config
 from appliance.engines.foreign.options import flag_words
+from appliance.engines.foreign.ports import free_ports
 from appliance.engines.http.client import HttpClient
 from appliance.engines.remote.listing import list_models
 from appliance.engines.vllm.body import COMPLETIONS, GENERATE, completions_body, generate_body
@@ -18,6 +19,9 @@ from appliance.engines.vllm.events import VllmEvents
 
 SLEEP_S = 120.0  # weights move to main memory and back
 ABSENT = (404, 405, 501)
+NIXL = {"kv_connector": "NixlConnector", "kv_role": "kv_both"}
+"""How the halves of a split model exchange caches, unless `kv_transfer_config` says otherwise."""
+NIXL_PORT = "VLLM_NIXL_SIDE_CHANNEL_PORT"
 CHECKED_FLAGS = ("kv_events_config", "max_model_len", "max_num_seqs")
 
 
@@ -80,6 +84,8 @@ class VllmEngine(ForeignEngine):
         words += ["--max-num-seqs", str(given.max_num_seqs)]
         if (config := self._choose_events()) is not None:
             words += ["--kv-events-config", json.dumps(config)]
+        if self._uses_nixl:
+            words += ["--kv-transfer-config", json.dumps(NIXL)]
         model = ["--model", str(self._facts.path)] if self._runs_module else [str(self._facts.path)]
         return [*model, *words, *flag_words(given.passed, CHECKED_FLAGS)]
 
@@ -89,7 +95,13 @@ class VllmEngine(ForeignEngine):
             found["VLLM_SERVER_DEV_MODE"] = "1"
         if self._given.is_on("enable_lora"):
             found["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
+        if self._uses_nixl:
+            found[NIXL_PORT] = str(free_ports(self._given.flag("data_parallel_size", 1)))  # each rank takes one
         return found
+
+    @property
+    def _uses_nixl(self) -> bool:
+        return self._given.role != "aggregated" and "kv_transfer_config" not in self._given.passed
 
     async def _probe(self, client: HttpClient) -> Probed:
         entry = self._find_served(await list_models(client), client.address.url)

@@ -1,5 +1,6 @@
 """The vLLM engine over its stand-in: what goes wrong at a start, its abilities, split requests, cache events."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -209,6 +210,24 @@ async def test_both_halves_of_a_split_request() -> None:
     assert (first["stream"], first["sampling_params"]["max_tokens"]) == (False, 1)
     assert first["kv_transfer_params"]["do_remote_decode"] is True
     assert second["kv_transfer_params"] == prefill.handover
+
+
+@pytest.mark.parametrize("role", ["prefill", "decode"])
+async def test_halves_are_started_with_a_connector_and_a_port_of_their_own(role: str) -> None:
+    async with vllm(disaggregation_mode=role) as engine:
+        facts = await seen(engine)
+    at = facts["argv"].index("--kv-transfer-config")
+    assert json.loads(facts["argv"][at + 1]) == {"kv_connector": "NixlConnector", "kv_role": "kv_both"}
+    assert int(facts["environ"]["VLLM_NIXL_SIDE_CHANNEL_PORT"]) > 1024
+
+
+async def test_connector_of_the_user_is_left_alone() -> None:
+    own = '{"kv_connector":"LMCacheConnectorV1","kv_role":"kv_both"}'
+    async with vllm(disaggregation_mode="prefill", kv_transfer_config=own) as engine:
+        facts = await seen(engine)
+    assert facts["argv"].count("--kv-transfer-config") == 1
+    assert own in facts["argv"]
+    assert "VLLM_NIXL_SIDE_CHANNEL_PORT" not in facts["environ"]
 
 
 async def test_sleeping_and_waking() -> None:
