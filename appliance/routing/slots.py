@@ -1,9 +1,11 @@
 """A slot: one rank of one worker as the router sees it, with its capacity, its load and its limits."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from appliance.core.identity import WorkerId, instance_number
+from appliance.core.identity import ModelName, WorkerId, instance_number
+from appliance.core.records import BusyThreshold
 from appliance.core.requests import ModelCard
 from appliance.routing.active_load import ActiveLoad
 from appliance.routing.index_events import Holder
@@ -18,6 +20,18 @@ class BusyThresholds:
     prefill_tokens: int | None = 10_000_000
     prefill_tokens_frac: float | None = 10.0
     """Times the token budget of one engine step."""
+
+
+def thresholds_by_model(given: Iterable[BusyThreshold]) -> dict[ModelName, BusyThresholds]:
+    """What the router takes, from what was set for single models."""
+    return {
+        ModelName(one.model): BusyThresholds(
+            decode_blocks=one.active_decode_blocks_threshold,
+            prefill_tokens=one.active_prefill_tokens_threshold,
+            prefill_tokens_frac=one.active_prefill_tokens_threshold_frac,
+        )
+        for one in given
+    }
 
 
 class Slot:

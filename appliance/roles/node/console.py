@@ -10,7 +10,7 @@ from appliance.core.identity import WorkerId
 from appliance.core.records import LedgerEvent
 from appliance.graph.kinds import DGD
 from appliance.graph.schema import read_graph
-from appliance.roles.model_names import served_name, named_worker_launches
+from appliance.roles.model_names import named_worker_launches, served_name
 from appliance.roles.node.admin import NodeAdmin
 from appliance.roles.node.board import Board
 from appliance.roles.node.instance_logs import InstanceLogs
