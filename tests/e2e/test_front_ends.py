@@ -7,7 +7,6 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -147,18 +146,6 @@ def test_restart_says_what_it_does_not_know(pair: Appliance) -> None:
 
 
 @pytest.mark.slow
-def test_scaling_front_ends_loses_no_request(binary: str | None, tmp_path: Path) -> None:
-    with appliance(binary, tmp_path / "state", *ARGS, "m") as one, load(one.port, "m") as clients:
-        clients.add_clients(20, tokens=2)
-        clients.add_clients(5, tokens=200, stream=True)
-        for replicas in (3, 1, 2, 1):
-            one.cli("scale", "frontend", "--replicas", str(replicas))
-            eventually(lambda wanted=replicas: ready_count(one) == wanted, timeout=40)
-        outcomes = clients.finish()
-        assert set(outcomes) == {"ok"}, outcomes
-
-
-@pytest.mark.slow
 def test_workers_restart_one_by_one(pair: Appliance) -> None:
     eventually(lambda: ready_count(pair) == 2)
     (component,) = {row["component"] for row in pair.status()["workers"]}
@@ -168,3 +155,16 @@ def test_workers_restart_one_by_one(pair: Appliance) -> None:
         pair.cli("restart", component, "--wait")
         assert set(clients.finish()) == {"ok"}
     assert not before & {row["pid"] for row in pair.status()["workers"]}
+
+
+@pytest.mark.slow
+def test_scaling_loses_no_request(pair: Appliance) -> None:
+    eventually(lambda: ready_count(pair) == 2)
+    with load(pair.port, "m") as clients:
+        clients.add_clients(20, tokens=2)
+        clients.add_clients(5, tokens=150, stream=True)
+        for replicas in (3, 1):
+            pair.cli("scale", "frontend", "--replicas", str(replicas))
+            eventually(lambda wanted=replicas: ready_count(pair) == wanted, timeout=40)
+        outcomes = clients.finish()
+    assert set(outcomes) == {"ok"}, outcomes

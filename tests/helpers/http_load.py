@@ -3,11 +3,13 @@
 import http.client
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 ANSWER_S = 30.0  # nothing may hang for longer
+PAUSE_S = 0.04  # between a client's requests: what is tested must not be short of processor time
 
 
 class Load:
@@ -47,6 +49,7 @@ class Load:
             if not again or self._over.is_set():
                 line.close()
                 return
+            time.sleep(PAUSE_S)
 
     def _ask(self, line: http.client.HTTPConnection, tokens: int, stream: bool) -> str:
         body = {"model": self._model, "prompt": "x", "max_tokens": tokens, "stream": stream}
