@@ -10,7 +10,7 @@ from functools import partial
 import msgspec
 import trio
 
-from appliance.core.errors import ApplianceError, WorkerLost, WorkerTimeout
+from appliance.core.errors import ApplianceError, ModelNotReady, WorkerLost, WorkerTimeout
 from appliance.core.generation import NO_HINTS, NO_PINS, Pins, RoutingHints
 from appliance.core.identity import WorkerId
 from appliance.core.ports import WorkerTransport
@@ -233,7 +233,7 @@ class AnswerRun:
                 transfer = await self._run_prefill(run) if self._split.is_possible(run.request) else None
                 role: Role = "decode" if transfer else "aggregated"
                 self._account.routed.ask(self._router, role)
-                placement = await self._router.place(self._routing_request(run, role))
+                placement = await self._place(self._routing_request(run, role))
                 self._account.routed.take(placement)
                 self._account.workers.append(run.enter(placement, self._transport, transfer))
                 self._account.routed.sent()
@@ -243,6 +243,16 @@ class AnswerRun:
                 await self._prepare_move(run)
             else:
                 return
+
+    async def _place(self, wish: RoutingRequest) -> Placement:
+        """A place; the last worker may have gone while the prompt was computed elsewhere, and another one may come."""
+        while True:
+            try:
+                return await self._router.place(wish)
+            except ModelNotReady:
+                if self._router.ready_workers(wish.model):
+                    raise  # those that are there will not do
+                await self._router.wait_ready(wish.model, self._settings.hold_s)
 
     async def _run_prefill(self, run: ChoiceRun) -> KvTransfer | None:
         wish = partial(self._routing_request, run)

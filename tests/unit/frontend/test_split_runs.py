@@ -266,6 +266,24 @@ async def test_decode_lost_in_the_middle_is_prefilled_again_with_its_tokens() ->
         assert it.answer.usage().completion_tokens == 7
 
 
+@pytest.mark.parametrize("returns", [True, False])
+async def test_handover_waits_for_a_decode_worker(returns: bool, autojump_clock: MockClock) -> None:
+    async with scene(settings=RequestSettings(hold_s=5)) as it:
+        it.leave(*DECODE)
+        it.stage.hand_over(HANDOVER)
+        await wait_all_tasks_blocked()
+        assert it.workers == ["p"]
+        if not returns:
+            await it.ended.wait()
+            assert isinstance(it.error, ModelNotReady)
+            return
+        it.add("d3", "decode")
+        await wait_all_tasks_blocked()
+        assert it.workers == ["p", "d"]
+        assert it.stage.asked[1][1].kv_transfer == KvTransfer(phase="decode", params=HANDOVER)
+        await it.finish()
+
+
 async def test_silent_prefill_worker_is_left_after_the_patience(autojump_clock: MockClock) -> None:
     async with scene(settings=RequestSettings(first_token_s=5)) as it:
         await trio.sleep(7)
