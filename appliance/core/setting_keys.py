@@ -99,6 +99,7 @@ RANGES = {
     "residency.sleep_level": (0, 2),
     "supervision.backoff_factor": (1, 100),
     "hardware.scan_s": (0.1, 3600),
+    "hardware.release_s": (0, 3600),
     "hardware.call_s": (0.1, 3600),
     "supervision.backoff_jitter": (0, 1),
 }

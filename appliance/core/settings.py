@@ -253,6 +253,8 @@ class HardwareSettings:
     """Time between looks at the GPUs."""
     call_s: float = 10.0
     """A driver that has not answered after this long hangs."""
+    release_s: float = 10.0
+    """Nobody loads on a GPU before the memory of its last worker is free, or this long has passed; 0: nobody waits."""
 
 
 @dataclass(frozen=True, kw_only=True)

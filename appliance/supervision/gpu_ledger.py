@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from appliance.core.gpus import GIB, Gpu, GpuDemand, GpuFault, GpuGrant, GpuHealth, GpuProcess, GpuScan
 from appliance.core.identity import WorkerId
 from appliance.core.records import LedgerEvent
-from appliance.supervision.gpu_places import NoRoom, Place, choose
+from appliance.supervision.gpu_places import Choice, NoRoom, Place, choose
+from appliance.supervision.gpu_releases import Releases
 
 OwnerOf = Callable[[int], WorkerId | None]
 """Whose process a pid is, also of a worker that has ended; None: nobody's of ours."""
@@ -25,14 +26,6 @@ class _Promise:
     loading: bool = True
 
 
-@dataclass(frozen=True)
-class Departed:
-    """A worker that has ended, until a later look has shown that its memory is free."""
-
-    look: int
-    uuids: tuple[str, ...]
-
-
 @dataclass(frozen=True, kw_only=True)
 class Usage:
     """One promise on one GPU, for status pages."""
@@ -48,15 +41,16 @@ class Usage:
 class GpuLedger:
     """Promises against the last look at the GPUs. Never promises more of a GPU than it has beside what others use."""
 
-    def __init__(self, *, visible: str | None = None) -> None:
-        """`visible`: the `CUDA_VISIBLE_DEVICES` that we were started with; other GPUs are left alone."""
+    def __init__(self, *, visible: str | None = None, release_s: float = 0.0) -> None:
+        """`visible`: the `CUDA_VISIBLE_DEVICES` that we were started with; other GPUs are left alone.
+
+        `release_s`: how long nobody loads on a GPU whose last worker's memory is not free yet; 0: nobody waits.
+        """
         self._visible = None if visible is None else [word.strip() for word in visible.split(",") if word.strip()]
         self._promises: dict[WorkerId, _Promise] = {}
-        self._departed: dict[WorkerId, Departed] = {}
+        self._releases = Releases(release_s)
         self._used: dict[WorkerId, dict[str, int]] = {}
         """By worker and UUID, as the last look found it."""
-        self._foreign_at_release: dict[str, tuple[int, int]] = {}
-        """By UUID: number of the last look before a release, and what others used then."""
         self._looks = 0
         self._told_lost: set[str] = set()
         self.scan: GpuScan | None = None
@@ -67,17 +61,28 @@ class GpuLedger:
     # Promises
 
     def promise(self, worker: WorkerId, owner: str, demand: GpuDemand) -> GpuGrant | str:
-        """Give a worker its GPUs; a text: the worker (by owner) that must have loaded there first. Raises NoRoom."""
+        """Give a worker its GPUs; a text: what it must wait for first. Raises NoRoom."""
         if self.fault is not None:
             raise NoRoom(f"needs a GPU: {self.fault.message}")
-        choice = choose(self.places(), demand, component=owner.rpartition("/")[0] + "/")
+        choice = self._choose(demand, owner.rpartition("/")[0] + "/")
         amounts = {place.uuid: amount for place, amount in zip(choice.places, choice.amounts, strict=True)}
         loading = self._loading_on(amounts)
         if loading is not None:
-            return loading
+            return f"{loading} is loading on its GPU"
+        if held := self._releases.in_the_way(amounts):
+            return held
         before = {place.uuid: place.foreign for place in choice.places}
         self._promises[worker] = _Promise(owner, amounts, not demand.shared, before)
         return GpuGrant(promised=amounts)
+
+    def _choose(self, demand: GpuDemand, component: str) -> Choice:
+        """GPUs on which an ended worker still has memory only where no others will do."""
+        places = self.places()
+        try:
+            free = [place for place in places if not self._releases.is_held(place.uuid)]
+            return choose(free, demand, component=component)
+        except NoRoom:
+            return choose(places, demand, component=component)
 
     def _loading_on(self, uuids: Mapping[str, int]) -> str | None:
         for promise in self._promises.values():
@@ -95,10 +100,9 @@ class GpuLedger:
         promise = self._promises.get(worker)
         if promise is None:
             return False
-        for uuid in promise.amounts:
-            # Until a look that begins after this, what is used still counts this worker in.
-            self._foreign_at_release[uuid] = (self._looks, self._foreign(uuid))
-        self._departed[worker] = Departed(self._looks, tuple(promise.amounts))
+        # Until a look that begins after this, what is used still counts this worker in.
+        before = {uuid: self._foreign(uuid) for uuid in promise.amounts}
+        self._releases.begin(worker, promise.owner, before, self._looks)
         del self._promises[worker]
         self._used.pop(worker, None)
         return True
@@ -110,16 +114,19 @@ class GpuLedger:
         self._looks += 1
         return self._looks
 
-    def observe(self, scan: GpuScan, look: int, owner_of: OwnerOf) -> list[LedgerEvent]:
-        """Take in what a look has found; what is new about it. A look that failed changes no figures."""
+    def observe(self, scan: GpuScan, look: int, owner_of: OwnerOf, now: float = 0.0) -> list[LedgerEvent]:
+        """Take in what a look has found; what is new about it. A look that failed changes no figures.
+
+        `now`: seconds of any clock that does not go back.
+        """
         events = self._observe_fault(scan)
         if scan.fault is not None:
             self.scan = self.scan or scan
             return events
         self.scan = scan
         self._used = self._attribute(scan, owner_of)
-        self._foreign_at_release = {uuid: kept for uuid, kept in self._foreign_at_release.items() if kept[0] >= look}
-        return events + self._observe_health(scan) + self._verify_releases(look)
+        leaks = self._releases.confirm(look, now, self._beyond_promises, _process_lists(scan), owner_of)
+        return events + self._observe_health(scan) + leaks
 
     def lost(self) -> dict[WorkerId, str]:
         """Workers whose GPU is gone, and why in words."""
@@ -158,6 +165,11 @@ class GpuLedger:
             for worker, promise in self._promises.items()
             if uuid in promise.amounts
         ]
+
+    @property
+    def has_open_releases(self) -> bool:
+        """Whether some worker has ended of which no look has shown yet that its memory is free."""
+        return bool(self._releases)
 
     @property
     def holders(self) -> frozenset[WorkerId]:
@@ -208,8 +220,10 @@ class GpuLedger:
         Of a worker whose use the driver does not tell, all its promise counts; then what others used before it came
         still counts too, as the two can no longer be told apart.
         """
-        if uuid in self._foreign_at_release:
-            return self._foreign_at_release[uuid][1]
+        before = self._releases.used_before(uuid)
+        return self._beyond_promises(uuid) if before is None else before
+
+    def _beyond_promises(self, uuid: str) -> int:
         ours, least = 0, 0
         for worker, promise in self._promises.items():
             if uuid in promise.amounts:
@@ -254,19 +268,6 @@ class GpuLedger:
         self._told_lost = set(ill)
         events = [_event(f"gpu/{gpu.uuid}", "lose", f"GPU {gpu.index} ({gpu.name}): {gpu.reason}") for gpu in fresh]
         return events + [_event(f"gpu/{uuid}", "recover", "it can be used again") for uuid in back]
-
-    def _verify_releases(self, look: int) -> list[LedgerEvent]:
-        """Whether what ended workers held is free, as a look that began after their end shows."""
-        events = []
-        for worker, departed in list(self._departed.items()):
-            if departed.look >= look:
-                continue
-            left = {uuid: amount for uuid, amount in self._used.get(worker, {}).items() if amount}
-            for uuid, amount in left.items():
-                text = f"{worker} has ended and {amount / GIB:.1f} GiB of {uuid} are still used by a process of it"
-                events.append(_event(f"gpu/{uuid}", "leak", text, worker=worker, bytes=amount))
-            del self._departed[worker]
-        return events
 
 
 def _process_lists(scan: GpuScan) -> Mapping[str, tuple[GpuProcess, ...]]:

@@ -11,8 +11,8 @@ from appliance.core.records import LedgerEvent
 from appliance.supervision.environment import gpu_environment
 from appliance.supervision.gpu_ledger import GpuLedger, has_no_gpu
 from appliance.supervision.gpu_places import NoRoom, choose
+from appliance.supervision.gpu_releases import UNSEEN
 
-LOOKING = "the GPUs are being looked at"
 
 
 class GpuPlacing(Protocol):
@@ -73,10 +73,10 @@ class LedgerPlacing:
         if demand is None or (demand.may_do_without and has_no_gpu(self._ledger.scan)):
             return ""
         if self._ledger.scan is None:
-            return LOOKING
+            return UNSEEN
         grant = self._ledger.promise(worker, instance.key, demand)
         if isinstance(grant, str):
-            return f"{grant} is loading on its GPU"
+            return grant
         self._grants[worker] = grant
         amounts = {uuid: round(amount / GIB, 3) for uuid, amount in grant.promised.items()}
         self._note("place", f"it gets {len(amounts)} of the GPUs", worker, instance=instance.key, promised_gib=amounts)

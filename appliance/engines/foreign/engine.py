@@ -241,7 +241,6 @@ class ForeignEngine(CardFiles):
         try:
             if server is not None:
                 await server.stop()
-                await self._around.wait_memory_free()
         finally:
             self._held.close()
             if self._folder is not None:

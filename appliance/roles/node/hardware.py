@@ -19,6 +19,7 @@ from appliance.supervision.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
 
+RELEASE_LOOK_S = 0.25  # between looks while a worker's memory is not known to be free
 REMEMBERED = 256  # leaders of worker sessions, also of ended ones: their children may still hold memory
 ALARMS = {
     "fault": "GPUs cannot be used, workers that need none run on the CPU",
@@ -44,10 +45,12 @@ class NodeHardware:
         self._source = source or NvmlScanner(
             library=settings.nvml_library, sku=settings.gpu_sku, call_s=settings.call_s
         )
-        self.ledger = GpuLedger(visible=visible)
+        self.ledger = GpuLedger(visible=visible, release_s=settings.release_s)
         self.placing = LedgerPlacing(self.ledger, partial(gpu_demand, weights_of=weights_of), record, self._tell)
         self._supervisor: Supervisor | None = None
         self._leaders: dict[int, WorkerId] = {}
+        self._ended = trio.Event()
+        """A worker that held GPUs has ended since the last look."""
 
     async def run(self, supervisor: Supervisor) -> None:
         """Look for ever, or until it is known that there is nothing to see."""
@@ -56,13 +59,22 @@ class NodeHardware:
             await self._look(supervisor)
             if has_no_gpu(self.ledger.scan):
                 return
-            await trio.sleep(self._settings.scan_s)
+            await self._pause()
+
+    async def _pause(self) -> None:
+        """Until the next look: soon while memory is to be given back, since the next load waits to see that."""
+        self._ended = trio.Event()
+        if self.ledger.has_open_releases:
+            await trio.sleep(min(self._settings.scan_s, RELEASE_LOOK_S))
+            return
+        with trio.move_on_after(self._settings.scan_s):
+            await self._ended.wait()
 
     async def _look(self, supervisor: Supervisor) -> None:
         number, before = self.ledger.begin_look(), self._facts()
         scan = await self._source.scan()
         self._remember(supervisor)
-        for event in self.ledger.observe(scan, number, self._owner_of):
+        for event in self.ledger.observe(scan, number, self._owner_of, trio.current_time()):
             if event.action in ALARMS:
                 log.warning(ALARMS[event.action], subject=event.subject, reason=event.reason)
             self._record(event)
@@ -73,9 +85,12 @@ class NodeHardware:
 
     def _facts(self) -> object:
         """What workers that wait for GPUs look at."""
-        return self.ledger.scan is None, self.ledger.fault, self.ledger.places()
+        ledger = self.ledger
+        return ledger.scan is None, ledger.fault, ledger.places(), ledger.has_open_releases
 
     def _tell(self) -> None:
+        if self.ledger.has_open_releases:
+            self._ended.set()
         if self._supervisor is not None:
             self._supervisor.reconsider()
 

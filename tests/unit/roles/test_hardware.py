@@ -17,7 +17,7 @@ from appliance.hardware.machine import MachineFacts
 from appliance.roles.node.gpu_views import add_gpu_metrics, describe_gpus, describe_hardware
 from appliance.roles.node.hardware import NodeHardware
 from appliance.supervision.gpu_places import NoRoom
-from appliance.supervision.gpu_placing import LOOKING
+from appliance.supervision.gpu_releases import UNSEEN
 from appliance.supervision.supervisor import Supervisor
 from appliance.telemetry.cells import Metrics
 from appliance.telemetry.metrics import TABLE, render
@@ -86,7 +86,7 @@ def instance(index: int = 0, engine: str = "mocker", gpus: GpuRequest = ONE) -> 
 
 
 async def test_claims_wait_for_the_first_look(bench: Bench, autojump_clock: MockClock) -> None:
-    assert bench.placing.claim(instance(), A) == LOOKING
+    assert bench.placing.claim(instance(), A) == UNSEEN
     assert bench.placing.claim(instance(gpus=NO_WISH), A) == ""
     seen = bench.supervisor.version
     await wait_all_tasks_blocked()
@@ -192,3 +192,20 @@ async def test_hardware_in_words(bench: Bench, autojump_clock: MockClock) -> Non
         "run modprobe nvidia",
         True,
     )
+
+
+async def test_a_release_is_looked_at_at_once(bench: Bench, autojump_clock: MockClock) -> None:
+    await bench.look()
+    assert bench.placing.claim(instance(gpus=GpuRequest(count=2)), A) == ""
+    await bench.look()
+    bench.looks.found = make_scan(make_gpu(0, used=40), make_gpu(1))
+    bench.placing.release(A)
+    assert bench.placing.claim(instance(gpus=GpuRequest(count=2)), B) == UNSEEN
+    before = trio.current_time()
+    await trio.sleep(0.3)
+    assert "memory of g/w/0 on GPU-0 is still held" in bench.placing.claim(instance(gpus=GpuRequest(count=2)), B)
+    bench.looks.found = board(2)
+    seen = bench.supervisor.version
+    await bench.supervisor.wait_changed(seen)
+    assert trio.current_time() - before < 1
+    assert bench.placing.claim(instance(gpus=GpuRequest(count=2)), B) == ""

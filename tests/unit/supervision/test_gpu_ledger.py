@@ -54,7 +54,7 @@ def test_replicas_get_a_gpu_each() -> None:
 def test_one_loads_at_a_time_on_a_gpu() -> None:
     ledger = make_ledger(board(1))
     promise(ledger, A, THIRTY)
-    assert ledger.promise(B, "g/w/b", THIRTY) == "g/w/a"
+    assert ledger.promise(B, "g/w/b", THIRTY) == "g/w/a is loading on its GPU"
     ledger.loaded(A)
     assert promise(ledger, B, THIRTY).promised == {"GPU-0": 30 * GIB}
     assert room_gib(ledger) == [20]
