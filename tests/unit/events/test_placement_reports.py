@@ -2,6 +2,7 @@
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,14 +46,16 @@ def line() -> Line:
 
 
 @pytest.fixture
-async def reporter(line: Line, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery) -> PlacementReporter:
+async def reporter(line: Line, nursery: trio.Nursery) -> PlacementReporter:
     made = PlacementReporter()
     nursery.start_soon(made.run, line.send)
     await trio.testing.wait_all_tasks_blocked()
     return made
 
 
-async def test_many_reports_make_one_message(reporter: PlacementReporter, line: Line) -> None:
+async def test_many_reports_make_one_message(
+    autojump_clock: trio.testing.MockClock, reporter: PlacementReporter, line: Line
+) -> None:
     for key in range(50):
         reporter.report(added(key))
     reporter.report(in_output(3))
@@ -63,7 +66,9 @@ async def test_many_reports_make_one_message(reporter: PlacementReporter, line: 
     assert line.messages[1:] == [[freed(3)]]
 
 
-async def test_a_stream_that_was_over_at_once_is_never_told(reporter: PlacementReporter, line: Line) -> None:
+async def test_a_stream_that_was_over_at_once_is_never_told(
+    autojump_clock: trio.testing.MockClock, reporter: PlacementReporter, line: Line
+) -> None:
     reporter.report(added(1))
     reporter.report(in_output(1))
     reporter.report(freed(1))
@@ -75,7 +80,7 @@ async def test_a_stream_that_was_over_at_once_is_never_told(reporter: PlacementR
 
 
 async def test_reports_wait_for_a_slow_supervisor_and_the_oldest_are_lost(
-    reporter: PlacementReporter, line: Line, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: trio.testing.MockClock, reporter: PlacementReporter, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(placement_reports, "MOST", 10)
     line.blocked = True

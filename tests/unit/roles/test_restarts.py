@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from appliance.core.errors import Conflict, NotFound
 from appliance.core.records import LedgerEvent
@@ -34,7 +35,7 @@ class Rig:
 
 
 @pytest.fixture
-async def rig(autojump_clock: trio.testing.MockClock, nursery: trio.Nursery) -> Rig:
+async def rig(nursery: trio.Nursery) -> Rig:
     store, supervisor = MemoryStateStore(), Supervisor(FakeWorld().make())
     front_end = {**worker("Web"), "type": "frontend"}
     components = (worker("w", replicas=2), worker("idle", replicas=0), front_end)
@@ -48,7 +49,7 @@ async def rig(autojump_clock: trio.testing.MockClock, nursery: trio.Nursery) -> 
     return Rig(desired, supervisor, Restarts(desired, board, events.append), events)
 
 
-async def test_a_component_of_a_graph(rig: Rig) -> None:
+async def test_a_component_of_a_graph(autojump_clock: trio.testing.MockClock, rig: Rig) -> None:
     before, others = rig.specs("w"), rig.specs("frontend")
     begun = rig.restarts.restart("W", None)
     assert (begun["graph"], begun["component"], begun["replicas"], len(begun["processes"])) == ("g", "w", 2, 2)
@@ -64,13 +65,15 @@ async def test_a_component_of_a_graph(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("component", "of"), [("frontend", None), ("Frontend", OWN_GRAPH), ("web", None), ("web", "g")]
 )
-async def test_front_ends_by_any_of_their_names(rig: Rig, component: str, of: str | None) -> None:
+async def test_front_ends_by_any_of_their_names(
+    autojump_clock: trio.testing.MockClock, rig: Rig, component: str, of: str | None
+) -> None:
     begun = rig.restarts.restart(component, of)
     assert (begun["graph"], begun["component"], begun["replicas"]) == (OWN_GRAPH, "frontend", 2)
     assert rig.events[0].subject == "appliance"
 
 
-async def test_what_cannot_be_restarted(rig: Rig) -> None:
+async def test_what_cannot_be_restarted(autojump_clock: trio.testing.MockClock, rig: Rig) -> None:
     with pytest.raises(NotFound, match="no graph has a component 'x'"):
         rig.restarts.restart("x", None)
     with pytest.raises(NotFound, match="no graph is called"):
