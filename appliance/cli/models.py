@@ -134,6 +134,26 @@ def rm(call: Call, references: tuple[str, ...]) -> None:
 
 
 @models.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.pass_obj
+def load(call: Call, names: tuple[str, ...]) -> None:
+    """Load served models before a request comes; others may be unloaded for them. Returns at once."""
+    for name in names:
+        call.admin().post("models/load", body={"name": name})
+        click.echo(f"{name} is loaded, as soon as there is room for it")
+
+
+@models.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.pass_obj
+def unload(call: Call, names: tuple[str, ...]) -> None:
+    """Unload served models when their requests are done; the next request loads them again. Returns at once."""
+    for name in names:
+        call.admin().post("models/unload", body={"name": name})
+        click.echo(f"{name} is unloaded")
+
+
+@models.command()
 @click.pass_obj
 def prune(call: Call) -> None:
     """Delete what unfinished downloads have left, but for those that are running."""

@@ -1,6 +1,6 @@
 """`serve`: run the appliance in the foreground."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ SETTINGS = {
     "--access-log": "http.access_log",
     "--drain-s": "drain.request_s",
     "--hold-s": "requests.hold_s",
+    "--max-models": "residency.max_models",
+    "--idle-s": "residency.idle_s",
     "--migration-limit": "requests.migration_limit",
     "--migration-max-seq-len": "requests.migration_max_seq_len",
     "--exclude-tools-when-tool-choice-none": "requests.exclude_tools_when_tool_choice_none",
@@ -56,6 +58,7 @@ WHOLE_ONLY = ("remote", "trtllm")
 @click.option("--replicas", type=click.IntRange(min=0), help="Workers per model.  [default: 1]")
 @click.option("--prefill", type=click.IntRange(min=1), metavar="N", help="Workers per model that only compute prompts.")
 @click.option("--decode", type=click.IntRange(min=1), metavar="N", help="Workers per model that go on from there.")
+@click.option("--pin", "pinned", multiple=True, metavar="NAME", help="Never unload this one of the given models.")
 @setting_flags(SETTINGS)
 @old_router_flags
 @click.option("--ready-fd", type=click.IntRange(min=0), help="Also write the ready line to this descriptor.")
@@ -88,6 +91,7 @@ def node_options(call: Call, flags: Mapping[str, Any]) -> NodeOptions:
     if flags["served_model_name"] and len(models) > 1:
         raise UsageError("--served-model-name names one model, and several are given")
     check_halves(flags)
+    check_pins(flags, models)
     old, obsolete = take_old_router_flags(flags)
     load = partial(call.settings, flags["config_file"], old | setting_values(SETTINGS, flags))
     loaded = load()
@@ -109,6 +113,7 @@ def node_options(call: Call, flags: Mapping[str, Any]) -> NodeOptions:
         paths=call.paths,
         models=tuple(_absolute(model) for model in models),
         wish=wish,
+        pinned=flags["pinned"],
         graph_files=flags["files"],
         ready_fd=flags["ready_fd"],
         warnings=(*loaded.warnings, *obsolete),
@@ -129,6 +134,16 @@ def check_halves(flags: Mapping[str, Any]) -> None:
         raise UsageError("--replicas counts workers that are not split: use it, or --prefill and --decode")
     if flags["engine"] in WHOLE_ONLY:
         raise UsageError(f"the engine {flags['engine']} cannot be split: use --replicas")
+
+
+def check_pins(flags: Mapping[str, Any], models: Sequence[str]) -> None:
+    """Raise `UsageError` for a pin on a model that is not given."""
+    from appliance.roles.model_names import default_served_name
+
+    names = [flags["served_model_name"] or default_served_name(_absolute(model)) for model in models]
+    for name in flags["pinned"]:
+        if name not in names:
+            raise UsageError(f"--pin {name}: no such model is given; those that are: {', '.join(names) or 'none'}")
 
 
 def _absolute(model: str) -> str:

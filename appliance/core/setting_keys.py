@@ -96,11 +96,10 @@ RANGES = {
     "router.conditional_disagg_eff_isl_ratio_threshold": (0, 1),
     "residency.max_models": (1, 10_000),
     "residency.memory_limit_gb": (0.001, 1_000_000),
-    "residency.sleep_level": (0, 2),
     "supervision.backoff_factor": (1, 100),
     "hardware.scan_s": (0.1, 3600),
-    "hardware.release_s": (0, 3600),
     "hardware.call_s": (0.1, 3600),
+    "hardware.release_s": (0, 3600),
     "supervision.backoff_jitter": (0, 1),
 }
 PATTERNS = {

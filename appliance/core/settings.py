@@ -271,8 +271,6 @@ class ResidencySettings:
     """Models that are loaded at the same time; none is no limit."""
     memory_limit_gb: float | None = None
     """Memory in GB of 10^9 bytes for all models that run on the CPU; none is all that the machine has."""
-    sleep_level: int = 0
-    """Unloaded models of engines that can do so sleep at this level: 1 keeps weights in main memory; 0 ends them."""
 
 
 @dataclass(frozen=True, kw_only=True)

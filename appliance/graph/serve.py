@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from appliance.graph.kinds import BETA, DGD
+from appliance.graph.residence import PINNED
 
 FRONTEND = "frontend"
 WORKER = "worker"
@@ -32,6 +33,8 @@ class ServeModel:
     engine_args: dict[str, str] = field(default_factory=dict)
     tool_call_parser: str | None = None
     reasoning_parser: str | None = None
+    pinned: bool = False
+    """Never unloaded for another model."""
 
 
 def build_serve_graph(
@@ -47,12 +50,12 @@ def build_serve_graph(
         component = WORKER if len(models) == 1 else _free_name(model, taken)
         taken.add(component)
         if not model.prefill:
-            components.append(_component(component, WORKER, model.replicas, worker_args(model)))
+            components.append(_component(component, WORKER, model.replicas, worker_args(model), pinned=model.pinned))
             continue
         prefix = "" if len(models) == 1 else f"{component}-"
         for half, count in ((PREFILL, model.prefill), (DECODE, model.decode)):
             args = [*worker_args(model), "--disaggregation-mode", half]
-            components.append(_component(prefix + half, half, count, args))
+            components.append(_component(prefix + half, half, count, args, pinned=model.pinned))
     return {"apiVersion": BETA, "kind": DGD, "metadata": {"name": name}, "spec": {"components": components}}
 
 
@@ -76,9 +79,11 @@ def _flags(options: dict[str, Any]) -> list[str]:
     return [word for flag, value in options.items() if value is not None for word in (flag, str(value))]
 
 
-def _component(name: str, kind: str, replicas: int, args: list[str]) -> dict[str, Any]:
+def _component(name: str, kind: str, replicas: int, args: list[str], *, pinned: bool = False) -> dict[str, Any]:
     escaped = [word.replace("$", "$$") for word in args]  # a manifest would read $(X) as a variable
-    pod = {"spec": {"containers": [{"name": "main", "args": escaped}]}}
+    pod: dict[str, Any] = {"spec": {"containers": [{"name": "main", "args": escaped}]}}
+    if pinned:
+        pod["metadata"] = {"annotations": {PINNED: "true"}}
     return {"name": name, "type": kind, "replicas": replicas, "podTemplate": pod}
 
 

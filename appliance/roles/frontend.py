@@ -140,13 +140,24 @@ class _Frontend:
         await self._follow(bus, listener)
 
     async def _follow(self, bus: BusClient, listener: Listener) -> None:
-        """Take in pictures until told to stop; without a supervisor there is nothing to go on for."""
-        async for message in bus:
-            if isinstance(message, Stop):
-                await listener.drain(message.drain_s, message.idle_s)
-                bus.post(LastTotals(self._measures.series()))
-                return
-            self._apply(message)
+        """Take in pictures until told to stop; without a supervisor there is nothing to go on for.
+
+        While it drains it goes on doing so: held requests wait for workers that are still to come.
+        """
+        leaving = False
+        async with trio.open_nursery() as nursery:
+            async for message in bus:
+                if not isinstance(message, Stop):
+                    self._apply(message)
+                elif not leaving:
+                    leaving = True
+                    nursery.start_soon(self._leave, bus, listener, message, nursery.cancel_scope)
+            nursery.cancel_scope.cancel()
+
+    async def _leave(self, bus: BusClient, listener: Listener, stop: Stop, following: trio.CancelScope) -> None:
+        await listener.drain(stop.drain_s, stop.idle_s)
+        bus.post(LastTotals(self._measures.series()))
+        following.cancel()
 
     def _apply(self, picture: Picture) -> None:
         self._settings = picture.settings

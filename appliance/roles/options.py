@@ -44,6 +44,8 @@ class NodeOptions:
     models: tuple[str, ...] = ()
     """As typed: a path (made absolute when it exists) or a name. Empty: what is stored, or the demo model."""
     wish: WorkerWish = field(default_factory=WorkerWish)
+    pinned: tuple[str, ...] = ()
+    """Served names of models that are never unloaded."""
     graph_files: tuple[Path, ...] = ()
     """Manifests to apply before anything is started."""
     ready_fd: int | None = None

@@ -20,7 +20,6 @@ from appliance.wire.bus_messages import (
     Pull,
     Pulled,
     Ready,
-    Slept,
     StartFailed,
     ToChild,
 )
@@ -29,7 +28,7 @@ from appliance.wire.streams import ByteStream
 
 LOG = logging.getLogger(__name__)
 
-ChildReport = Progress | Ready | StartFailed | PlacementReports | LastTotals | Demand | Slept
+ChildReport = Progress | Ready | StartFailed | PlacementReports | LastTotals | Demand
 
 
 class BusHandler(Protocol):

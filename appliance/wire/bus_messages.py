@@ -124,22 +124,5 @@ class Demand(msgspec.Struct, tag=20, array_like=True, frozen=True):
     models: list[ModelDemand]
 
 
-class Sleep(msgspec.Struct, tag=21, array_like=True, frozen=True):
-    """Supervisor to worker: give the device memory back at this level of the engine, or with 0 take it again.
-
-    The worker answers with `Slept` when it is done.
-    """
-
-    level: int
-
-
-class Slept(msgspec.Struct, tag=22, array_like=True, frozen=True):
-    """Worker to supervisor: it sleeps now at this level; 0: it serves."""
-
-    level: int
-    error: str = ""
-    """Why it could not do what it was told; it is then as it was."""
-
-
-ToSupervisor = ChildHello | Progress | Ready | StartFailed | Pulled | PlacementReports | LastTotals | Demand | Slept
-ToChild = Picture | Pull | Stop | PlacementReports | FrontEndGone | Sleep
+ToSupervisor = ChildHello | Progress | Ready | StartFailed | Pulled | PlacementReports | LastTotals | Demand
+ToChild = Picture | Pull | Stop | PlacementReports | FrontEndGone

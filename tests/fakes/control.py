@@ -79,6 +79,12 @@ class FakeAdmin:
         self.restarted.append((component, graph))
         return {"component": component, "replicas": 1}
 
+    async def load_model(self, name: str) -> Object:
+        return {"name": name, "residence": "loading"}
+
+    async def unload_model(self, name: str) -> Object:
+        raise Conflict(f"cannot unload {name}: it is pinned")
+
     async def list_keys(self) -> list[Object]:
         return [{"name": name} for name in sorted(self.keys)]
 

@@ -32,6 +32,12 @@ class RestartOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     graph: str | None = None
 
 
+class ModelOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of POST /models/load and /models/unload."""
+
+    name: str
+
+
 class KeyOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Body of POST /keys."""
 
@@ -54,6 +60,16 @@ def build_admin_app(admin: AdminService) -> QuartTrio:
     async def restart() -> Response:
         order: RestartOrder = await read_json(RestartOrder)
         return answer_json(await admin.restart(order.component, order.graph), 202)
+
+    @app.post("/models/load")
+    async def load_model() -> Response:
+        order: ModelOrder = await read_json(ModelOrder)
+        return answer_json(await admin.load_model(order.name), 202)
+
+    @app.post("/models/unload")
+    async def unload_model() -> Response:
+        order: ModelOrder = await read_json(ModelOrder)
+        return answer_json(await admin.unload_model(order.name), 202)
 
     @app.post("/stop")
     async def stop() -> Response:

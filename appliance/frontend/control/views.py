@@ -154,6 +154,14 @@ class AdminService(ObjectAdmin, KeyAdmin, Diagnosis, Protocol):
         """
         ...
 
+    async def load_model(self, name: str) -> Object:
+        """Load a model as if a request waited for it; returns at once. Raises `NotFound`, `Conflict`."""
+        ...
+
+    async def unload_model(self, name: str) -> Object:
+        """Let a model end its requests and unload it; returns at once. Raises `NotFound`, `Conflict` if it is pinned."""
+        ...
+
     def backup(self, with_models: bool) -> AbstractAsyncContextManager[AsyncIterable[bytes]]:
         """A backup of the state in blocks; leaving the block gives it up. Reading raises when it cannot go on."""
         ...

@@ -11,6 +11,7 @@ from appliance.roles.node.board import Board
 from appliance.roles.node.diagnosis import NodeDiagnosis
 from appliance.roles.node.front_end_totals import FrontEndTotals
 from appliance.roles.node.keys import KeyStore
+from appliance.roles.node.model_memory import ModelMemory
 from appliance.roles.node.objects import Object, ObjectStoreAdmin
 from appliance.roles.node.restarts import Restarts
 from appliance.roles.node.tuning import Tuning
@@ -33,11 +34,12 @@ class NodeAdmin(ObjectStoreAdmin, KeyStore, NodeDiagnosis):
         backups: Backups,
         restarts: Restarts,
         tuning: Tuning,
+        memory: ModelMemory,
     ) -> None:
         ObjectStoreAdmin.__init__(self, store)
         NodeDiagnosis.__init__(self, board, store, supervisor, bus, totals, port)
         self._on_stop = on_stop
-        self._backups, self._restarts, self._tuning = backups, restarts, tuning
+        self._backups, self._restarts, self._tuning, self._memory = backups, restarts, tuning, memory
 
     def backup(self, with_models: bool) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """See `Backups.backup`."""
@@ -51,6 +53,16 @@ class NodeAdmin(ObjectStoreAdmin, KeyStore, NodeDiagnosis):
     async def change_config(self, changes: dict[str, str]) -> Object:
         """See `Tuning.change_config`."""
         return await self._tuning.change_config(changes)
+
+    async def load_model(self, name: str) -> Object:
+        """See `Residency.load`."""
+        await trio.lowlevel.checkpoint()
+        return self._memory.residency.load(name)
+
+    async def unload_model(self, name: str) -> Object:
+        """See `Residency.unload`."""
+        await trio.lowlevel.checkpoint()
+        return self._memory.unload(name)
 
     async def stop(self) -> None:
         """Begin an orderly stop, as after SIGTERM."""

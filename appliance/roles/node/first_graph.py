@@ -71,6 +71,7 @@ def _serve_graph(options: NodeOptions, models: tuple[str, ...]) -> dict[str, Any
             engine_args=dict(wish.engine_args),
             tool_call_parser=wish.tool_call_parser,
             reasoning_parser=wish.reasoning_parser,
+            pinned=(wish.served_model_name or default_served_name(model)) in options.pinned,
         )
         for model in models
     ]

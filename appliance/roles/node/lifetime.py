@@ -181,6 +181,7 @@ class _Running:
             backups,
             self._restarts,
             tuning,
+            self._memory,
         )
         async with trio.open_nursery() as nursery:
             view = NodeView(self._board, self._bus, self._reports.totals, tuning)

@@ -18,8 +18,6 @@ class Unit:
     instances: tuple[ComponentInstance, ...] = ()
     awake: bool = False
     """Its processes are wanted."""
-    sleep_level: int = 0
-    """Its processes are wanted and told to sleep."""
     residence: Residence = Residence.COLD
     since: float = 0.0
     failed: bool = False

@@ -29,7 +29,7 @@ LIVE = frozenset(
         "requests.first_token_s",
         "requests.exclude_tools_when_tool_choice_none",
         "log.level",
-        *(key.key for key in KEYS.values() if key.group == "router"),
+        *(key.key for key in KEYS.values() if key.group in ("router", "residency")),
     }
 )
 """Settings that take effect at once; workers that already run keep their log level."""

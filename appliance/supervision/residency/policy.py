@@ -152,6 +152,8 @@ class _Round:
             return True
         rules, age = self._rules, self._now - one.since
         patient = waited < rules.fairness_wait_s
+        if one.idle and one.last_use < one.since:
+            return True  # nobody has used it since it was loaded
         if one.idle:
             free_at = max(one.since + rules.min_residence_s, one.last_use + rules.quiet_s)
             self._times.append(free_at)

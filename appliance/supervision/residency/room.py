@@ -23,7 +23,7 @@ class Room:
     limits: Mapping[str, int] = field(default_factory=dict)
     """Bytes by the name of a memory; memories that are not named have no limit."""
     devices: Devices = _enough
-    """Whether GPUs have places for all of them."""
+    """Whether GPUs have places for all of several."""
 
     def fits(self, models: Collection[ModelState]) -> bool:
         """Whether all of these may be loaded together; sleeping ones count with what they keep."""
@@ -42,7 +42,8 @@ class Room:
             need = sum(_needs(model).get(memory, 0) for model in models)
             if need > limit:
                 return f"{need / GIB:.2f} GiB of {memory} are needed and the limit is {limit / GIB:.2f} GiB"
-        return "" if self.devices(models) else "the GPUs have no places for all of them"
+        # Of a single model the replicas that fit serve; placing says of the others, with figures, why they do not.
+        return "" if len(awake) < 2 or self.devices(models) else "the GPUs have no places for all of them"
 
 
 def _needs(model: ModelState) -> Mapping[str, int]:
