@@ -148,3 +148,18 @@ async def test_caches_of_workers_that_speak_of_them_are_followed_as_long_as_they
     front_end.picture(w=telling)
     await trio.sleep(1)
     assert set(front_end.caches.ranks) == {"w"}
+
+
+async def test_prefill_workers_join_a_pool_of_their_own_and_leave_the_known_card(
+    front_end: FrontEnd, patient_clock: trio.testing.MockClock
+) -> None:
+    decode, prefill = (msgspec.structs.replace(card(), role=role) for role in ("decode", "prefill"))
+    front_end.picture(p=prefill)
+    await trio.testing.wait_all_tasks_blocked()
+    assert (front_end.router.prefill_workers(M), front_end.router.ready_workers(M)) == (1, 0)
+    front_end.picture(p=prefill, d=decode, q=prefill, x=msgspec.structs.replace(card(vocabulary=11), role="prefill"))
+    await trio.testing.wait_all_tasks_blocked()
+    assert (front_end.router.prefill_workers(M), front_end.router.ready_workers(M)) == (2, 1), "x is of another model"
+    served = front_end.catalog.served(M)
+    assert served is not None
+    assert served.card.role == "decode"

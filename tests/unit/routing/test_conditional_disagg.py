@@ -80,7 +80,7 @@ def test_what_decode_workers_have_cached_counts() -> None:
     router.apply_kv_events(WorkerId("d"), 0, [StoredBlocks(list(sequence_hashes(hashes)), list(hashes), None)])
     assert not router.wants_prefill(wish()), "half of it is there, and the rest is short"
     assert router.wants_prefill(wish(pins=Pins(prefill=instance_number(WorkerId("p")))))
-    assert not router.load()["d"], "asking books nothing"
+    assert not router.load()[WorkerId("d")], "asking books nothing"
 
 
 def test_busy_workers_count() -> None:
