@@ -45,6 +45,10 @@ class AdminClient:
         """POST a JSON body."""
         return self._call("POST", path, body=body)
 
+    def patch(self, *path: str, body: Any) -> Any:
+        """PATCH a resource with a JSON body."""
+        return self._call("PATCH", path, body=body)
+
     def delete(self, *path: str) -> Any:
         """DELETE a resource."""
         return self._call("DELETE", path)

@@ -1,4 +1,4 @@
-"""`config`: show the settings and where they come from, check a file, explain a setting."""
+"""`config`: show the settings and where they come from, check a file, explain a setting, change a running one."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import click
 
 from appliance.cli.output import note, print_json, print_table
 from appliance.cli.verb import Call, VerbGroup, json_flag
+from appliance.core.errors import UsageError
 from appliance.core.setting_docs import setting_docs
 from appliance.core.setting_keys import KEYS, SettingKey, unknown_key
 
@@ -14,7 +15,7 @@ file_flag = click.option("--config", "config_file", metavar="FILE", help="Settin
 
 @click.group(cls=VerbGroup)
 def config() -> None:
-    """Show, check and explain the settings."""
+    """Show, check, explain and change the settings."""
 
 
 @config.command()
@@ -41,6 +42,34 @@ def show(call: Call, config_file: str | None, running: bool, everything: bool, a
         print_table(("SETTING", "VALUE", "FROM"), [(k.key, plain_value(v), loaded.sources[k.key]) for k, v in chosen])
     else:
         note("every setting has its default (--all shows them)")
+
+
+@config.command("set")
+@click.argument("assignments", nargs=-1, required=True, metavar="SETTING=VALUE...")
+@json_flag
+@click.pass_obj
+def set_running(call: Call, assignments: tuple[str, ...], as_json: bool) -> None:
+    """Change settings of the running appliance until its next start, such as router.mode=kv.
+
+    What cannot change while it runs is refused, and then nothing is changed.
+    """
+    changes: dict[str, str] = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise UsageError(f"{assignment!r} is no SETTING=VALUE")
+        if name not in KEYS:
+            raise unknown_key(name, KEYS, "config set")
+        changes[name] = value
+    changed = call.admin().patch("config", body=changes)
+    if as_json:
+        print_json(changed)
+    elif changed:
+        rows = [(name, plain_value(one["old"]), plain_value(one["new"])) for name, one in changed.items()]
+        print_table(("SETTING", "OLD", "NEW"), rows)
+        note("this holds until the next start; a settings file or a flag makes it last")
+    else:
+        note("nothing changed: the appliance uses these values already")
 
 
 @config.command()

@@ -4,11 +4,12 @@ from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import trio
 
 from appliance.core.errors import Conflict, ModelNotFound, NotFound, Unprocessable
-from appliance.core.records import ModelRecord
-from appliance.frontend.control.views import BusyThreshold, Health, Object
+from appliance.core.records import BusyThreshold, ModelRecord
+from appliance.frontend.control.views import BusyThresholdOrder, Health, Object
 
 
 class FakeView:
@@ -31,11 +32,13 @@ class FakeView:
     def busy_thresholds(self) -> list[BusyThreshold]:
         return list(self.thresholds.values())
 
-    async def set_busy_threshold(self, threshold: BusyThreshold) -> BusyThreshold:
-        if threshold.model not in self.known:
-            raise ModelNotFound(f"no model {threshold.model}; there is m")
-        self.thresholds[threshold.model] = threshold
-        return threshold
+    async def set_busy_threshold(self, order: BusyThresholdOrder) -> BusyThreshold:
+        if order.model not in self.known:
+            raise ModelNotFound(f"no model {order.model}; there is m")
+        given = {name: value for name, value in msgspec.structs.asdict(order).items() if value is not msgspec.UNSET}
+        old = self.thresholds.get(order.model, BusyThreshold(model=order.model))
+        self.thresholds[order.model] = msgspec.structs.replace(old, **given)
+        return self.thresholds[order.model]
 
 
 class FakeAdmin:
@@ -129,6 +132,14 @@ class FakeAdmin:
 
     async def config(self) -> dict[str, Any]:
         return {"http": {"port": 8000}}
+
+    async def change_config(self, changes: dict[str, str]) -> Object:
+        return {name: {"old": None, "new": value} for name, value in changes.items()}
+
+    async def decisions(self, request: str) -> Object:
+        if request != "r/1":
+            raise NotFound(f"no request {request}")
+        return {"placements": [], "requests": [{"id": request}]}
 
     @asynccontextmanager
     async def backup(self, with_models: bool) -> AsyncIterator[AsyncIterable[bytes]]:

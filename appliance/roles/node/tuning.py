@@ -50,8 +50,7 @@ class Tuning:
             if read_setting(old, name) != read_setting(settings, name)
         }
         if changed:
-            told = "; ".join(f"{name} from {one['old']} to {one['new']}" for name, one in changed.items())
-            await self._record(LedgerEvent(subject="appliance", action="configure", reason=told, inputs=changed))
+            await self._record("appliance", "configure", changed)
             self._use(settings)
             set_log_level(settings.log.level)
             self._board.change_settings(settings)
@@ -76,7 +75,8 @@ class Tuning:
             self._board.set_busy_thresholds([*others, changed])
         return changed
 
-    async def _record(self, event: LedgerEvent) -> None:
+    async def _record(self, subject: str, action: str, changed: Object) -> None:
+        event = _event(subject, action, changed)
         await self._store.write(lambda writer: writer.record(event))
 
     def _default(self, model: str) -> BusyThreshold:
@@ -91,8 +91,14 @@ class Tuning:
 
 def _keep(old: BusyThreshold, new: BusyThreshold, writer: StateWriter) -> None:
     writer.put(StoredObject(kind=KIND, name=new.model, spec=msgspec.to_builtins(new)))
-    inputs = {"old": msgspec.to_builtins(old), "new": msgspec.to_builtins(new)}
-    writer.record(LedgerEvent(subject=f"model/{new.model}", action="threshold", reason=REASON, inputs=inputs))
+    before, after = msgspec.structs.asdict(old), msgspec.structs.asdict(new)
+    changed = {name: {"old": before[name], "new": value} for name, value in after.items() if value != before[name]}
+    writer.record(_event(f"model/{new.model}", "threshold", changed))
+
+
+def _event(subject: str, action: str, changed: Object) -> LedgerEvent:
+    inputs = {name: f"{one['old']} -> {one['new']}" for name, one in changed.items()}
+    return LedgerEvent(subject=subject, action=action, reason=REASON, inputs=inputs)
 
 
 def _shown(value: object) -> object:
