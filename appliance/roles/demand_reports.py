@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import trio
 
+from appliance.core.identity import ModelName
 from appliance.frontend.accounts import Accounts
 from appliance.routing.held import Held
 from appliance.routing.router import Router
@@ -32,11 +33,11 @@ async def report_demand(bus: BusClient, router: Router, accounts: Accounts) -> N
         await trio.sleep(GATHER_S)
 
 
-def compose_demand(held: Mapping[str, Held], use: Mapping[str, tuple[int, float]]) -> Demand:
+def compose_demand(held: Mapping[ModelName, Held], use: Mapping[str, tuple[int, float]]) -> Demand:
     """What there is to say about each model that is waited for or was ever used."""
     found = []
     for name in {**held, **use}:
-        waits = held.get(name, Held(0, 0.0))
+        waits = held.get(ModelName(name), Held(0, 0.0))
         running, idle_s = use.get(name, (0, -1.0))
         # Held requests run too, as far as the front end is concerned.
         found.append(ModelDemand(name, waits.count, waits.oldest_s, max(0, running - waits.count), idle_s))

@@ -1,5 +1,6 @@
 """What all front ends together have to do with each model, as they last said."""
 
+import math
 from dataclasses import dataclass
 
 import trio
@@ -16,8 +17,8 @@ class Use:
     oldest: float = 0.0
     """Arrival of the request that waits longest; of no meaning when none waits."""
     active: int = 0
-    last_use: float = 0.0
-    """When the last request ended; now while one runs; 0: there was none."""
+    last_use: float = -math.inf
+    """When the last request ended; now while one runs."""
 
 
 class DemandBoard:
@@ -35,7 +36,7 @@ class DemandBoard:
         for one in models:
             if one.active or one.idle_s >= 0:
                 last = now if one.active else now - one.idle_s
-                self._last_use[one.model] = max(last, self._last_use.get(one.model, 0.0))
+                self._last_use[one.model] = max(last, self._last_use.get(one.model, last))
         self.changes.bump()
 
     def forget(self, front_end: str) -> None:
@@ -51,5 +52,5 @@ class DemandBoard:
             waiting=sum(one.waiting for _, one in rows),
             oldest=min((at - one.oldest_s for at, one in rows if one.waiting), default=0.0),
             active=active,
-            last_use=trio.current_time() if active else self._last_use.get(model, 0.0),
+            last_use=trio.current_time() if active else self._last_use.get(model, -math.inf),
         )

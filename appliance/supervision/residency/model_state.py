@@ -1,5 +1,6 @@
 """What the policy sees of one model, and what it may decide about it. Times are of one monotonic clock."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -43,7 +44,7 @@ class ModelState:
     """It is new: loaded without being asked for, if there is room."""
     active: int = 0
     """Requests that it works on."""
-    last_use: float = 0.0
+    last_use: float = -math.inf
     """When it last worked on one."""
     waiting: int = 0
     """Requests that wait for it to be loaded."""

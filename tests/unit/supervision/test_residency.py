@@ -60,10 +60,25 @@ def test_a_model_in_use_stays_until_the_wait_has_been_long() -> None:
 
 
 def test_a_fresh_model_is_left_alone_for_its_least_residence() -> None:
-    fresh = loaded("a", since=97), loaded("b", since=98)
+    fresh = loaded("a", since=97, last_use=97.5), loaded("b", since=98, last_use=98.5)
     found = look(asked("c"), *fresh)
     assert (names(found), found.look_again_at) == ([], 102)
     assert names(look(asked("c", 10), *fresh)) == [("Unload", "a")]
+
+
+def test_a_fresh_model_that_nobody_has_used_is_in_the_way() -> None:
+    assert names(look(asked("c"), loaded("a", since=99), loaded("b", since=98, last_use=99))) == [("Unload", "a")]
+
+
+def test_the_gap_between_two_requests_of_a_busy_client_is_no_idleness() -> None:
+    found = look(asked("c"), loaded("a", last_use=99.5), room=Room(most=1))
+    assert (names(found), found.look_again_at) == ([], 100.5)
+
+
+def test_what_is_too_much_after_all_is_brought_down() -> None:
+    both = loaded("a", last_use=90), loaded("b", last_use=80)
+    found = look(*both, room=Room(most=1))
+    assert found.effects == (Unload("b", "what is loaded is too much: at most 1 model may be loaded at the same time"),)
 
 
 def test_a_model_in_use_has_its_turn_however_long_others_wait() -> None:
