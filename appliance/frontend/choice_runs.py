@@ -201,6 +201,7 @@ class AnswerRun:
             self._vigil.discard(self)
             for run in self._runs:
                 run.leave()
+                run.choice.on_over = run.choice.on_tokens = None  # see `Answer.release`
 
     async def _launch_all(self) -> None:
         """Launch the choices: one after the other, but their prefill halves at once."""

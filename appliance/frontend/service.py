@@ -195,6 +195,7 @@ class GenerationService:
         account.last_step_s = time.perf_counter() - answer.last_step_at if answer.last_step_at else None
         if answer.first_at is not None:
             self._accounts.first_token(account, at=answer.first_at)
+        answer.release()
 
     async def _embedding_requests(self, served: ServedModel, request: EmbeddingRequest) -> list[EngineRequest]:
         return [
@@ -236,13 +237,13 @@ def text_tools(served: ServedModel, request: GenerationRequest, parsing: AnswerP
     """How this request's choices get their text from token ids, and their parts from the text."""
     continues = request.messages is None  # a completion goes on in the middle of a text
     shows_marks = parsing is not None and parsing.special_tokens and request.skip_special_tokens
-    ends = frozenset(served.card.eos_token_ids)
 
     def detokeniser() -> Detokeniser:
         if served.card.io == "text":
             return NoTokens()
         decoder = served.decoder
         if shows_marks:
+            ends = frozenset(served.card.eos_token_ids)
             return DropTokens(decoder.detokeniser(skip_special=False, continues=continues), ends)
         return decoder.detokeniser(skip_special=request.skip_special_tokens, continues=continues)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import msgspec
@@ -24,8 +23,7 @@ Measure = Callable[[Literal["template", "tokenize"]], AbstractContextManager[Non
 TEMPLATE_VARIABLES_OF_OURS = frozenset({"messages", "tools", "bos_token", "eos_token"})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     """One prompt of a request, ready for an engine."""
 
     token_ids: list[int]
@@ -122,7 +120,7 @@ class PromptBuilder:
 
     async def _prepare_chat(self, request: GenerationRequest) -> Prepared:
         text, ids = await self._chat_prompt(request)
-        return self._fit(Prepared(token_ids=ids, text=text, max_tokens=0), request, "messages")
+        return self._fit(ids, text, request, "messages")
 
     async def _chat_prompt(self, request: GenerationRequest) -> tuple[str, list[int]]:
         """Text and token ids of a conversation; the text is empty when the client sent the ids."""
@@ -140,7 +138,7 @@ class PromptBuilder:
     async def _prepare_prompt(self, prompt: str | list[int], request: GenerationRequest) -> Prepared:
         ids = await self._ids_of_prompt(prompt, "prompt")
         text = prompt if isinstance(prompt, str) else ""
-        return self._fit(Prepared(token_ids=ids, text=text, max_tokens=0), request, "prompt")
+        return self._fit(ids, text, request, "prompt")
 
     def _chat_text(self, request: GenerationRequest) -> str:
         messages = [open_arguments(message) for message in request.messages or []]
@@ -215,13 +213,14 @@ class PromptBuilder:
         begin = self._tokenizer.token_id(self._card.bos_token)
         return ids if begin is None or ids[:1] == [begin] else [begin, *ids]
 
-    def _fit(self, prepared: Prepared, request: GenerationRequest, param: str) -> Prepared:
+    def _fit(self, ids: list[int], text: str, request: GenerationRequest, param: str) -> Prepared:
         """The prompt with as many output tokens as wanted and possible. Raises `InvalidRequest` without room."""
-        used = len(prepared.token_ids)
+        used = len(ids)
         room = self._card.context_length - used
         if room < 1:
             raise self._too_long(used, param)
-        return replace(prepared, max_tokens=room if request.max_tokens is None else min(request.max_tokens, room))
+        wanted = request.max_tokens
+        return Prepared(token_ids=ids, text=text, max_tokens=room if wanted is None or wanted > room else wanted)
 
     def _too_long(self, used: int, param: str) -> InvalidRequest:
         verb = "have" if param == "messages" else "has"

@@ -76,8 +76,7 @@ class ChatTemplate:
             ) from None
 
     def _run(self, variables: dict[str, Any]) -> str:
-        meter = Meter(_count_chars([variables["messages"], variables["tools"]]))
-        token = METER.set(meter)
+        token = METER.set(Meter(lambda: _count_chars([variables["messages"], variables["tools"]])))
         try:
             return self._template.render(variables)
         finally:

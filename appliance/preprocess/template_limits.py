@@ -46,6 +46,9 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Do an intercepted operation after its check."""
+        if operator == "+" and type(left) is str and type(right) is str:  # nearly all that templates do
+            METER.get().charge(len(left) + len(right))
+            return left + right
         check_operation(operator, left, right)
         return super().call_binop(context, operator, left, right)
 
@@ -71,7 +74,10 @@ def _size(value: Any) -> Any:
 
 
 def _whole(value: Any) -> Any:
-    METER.get().charge_whole(value)
+    if type(value) is str:
+        METER.get().charge(len(value))
+    else:
+        METER.get().charge_whole(value)
     return value
 
 

@@ -28,12 +28,14 @@ class TemplateRunaway(Exception):
 class Meter:
     """What one rendering may still do."""
 
-    __slots__ = ("_rounds", "_work", "largest")
+    __slots__ = ("_count_input", "_rounds", "_work", "largest")
 
-    def __init__(self, input_chars: int) -> None:
-        self.largest = BASE_CHARS + INPUT_FACTOR * input_chars
-        self._work = WORK_FACTOR * self.largest
+    def __init__(self, count_input: Callable[[], int]) -> None:
+        """`count_input` gives the characters of the messages. Most templates never do so much that it is asked."""
+        self.largest = BASE_CHARS
+        self._work = WORK_FACTOR * BASE_CHARS
         self._rounds = MAX_ROUNDS
+        self._count_input: Callable[[], int] | None = count_input
 
     def step(self, rounds: int, chars: int) -> None:
         """Count rounds of a loop or macro, whose fixed text has this many characters."""
@@ -46,7 +48,17 @@ class Meter:
         """Count characters or members that are made, copied or looked at."""
         self._work -= size
         if size > self.largest or self._work < 0:
-            raise TemplateRunaway(f"it builds more than {self.largest} characters")
+            self._allow_for_input()
+            if size > self.largest or self._work < 0:
+                raise TemplateRunaway(f"it builds more than {self.largest} characters")
+
+    def _allow_for_input(self) -> None:
+        """Raise the bounds, once, by what a template may do for each character of the messages."""
+        if self._count_input is not None:
+            allowance = INPUT_FACTOR * self._count_input()
+            self._count_input = None
+            self.largest += allowance
+            self._work += WORK_FACTOR * allowance
 
     def charge_whole(self, value: Any) -> None:
         """Count a value by the text that printing it would take."""

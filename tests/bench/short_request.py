@@ -83,8 +83,9 @@ async def front_end(sock: socket.socket, mode: str) -> AsyncIterator[None]:
     for number in range(4):
         router.add(WorkerId(f"w{number}"), card)
     transport = InstantWorkers(tokens_of("a")[0])
-    service = GenerationService(catalog, router, transport, Accounts(Metrics(TABLE)), RequestSettings)
-    tokens = TokenService(catalog, router, RequestSettings)
+    settings = RequestSettings()
+    service = GenerationService(catalog, router, transport, Accounts(Metrics(TABLE)), lambda: settings)
+    tokens = TokenService(catalog, router, lambda: settings)
     routes = PublicRoutes(service, tokens, catalog, HttpSettings(), PathSettings())
     async with trio.open_nursery() as nursery:
         await nursery.start(Listener([sock], routes, HttpSettings(), fallback=short).run)

@@ -1,9 +1,9 @@
 """Answers of the Responses protocol in tests: asked for by a body, played step by step, read back as events."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
+import msgspec
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
@@ -35,7 +35,7 @@ async def play(
 ) -> bytes:
     """The body that a client gets for these steps of an engine, each a piece of marked output; then the end."""
     client = RecordingClient()
-    tools = replace(byte_tools(), parser=MarkedOutput)
+    tools = msgspec.structs.replace(byte_tools(), parser=MarkedOutput)
     answer = Answer(request, client, ResponsesFormat(request), tools, [PromptFacts(7)])
     for step in steps:
         feed(answer, chunk(step, logprobs=request.logprobs is not None))

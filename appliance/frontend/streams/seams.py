@@ -1,8 +1,9 @@
 """What streams need from others, as protocols: text from tokens, a protocol's bytes, the client's connection."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+import msgspec
 
 from appliance.core.errors import ApplianceError
 from appliance.core.output import OutputPart, ReasoningPart, ToolCallPart
@@ -39,8 +40,7 @@ class OutputParser(Protocol):
         """What was held back; `truncated` when a limit ended the output."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TextTools:
+class TextTools(msgspec.Struct, frozen=True, kw_only=True):
     """How the choices of one request get their text. The makers are called once per choice and attempt."""
 
     detokeniser: Callable[[], Detokeniser]
@@ -72,6 +72,22 @@ class ChoiceFrames(Protocol):
         nvext: Members | None = None,
     ) -> bytes:
         """Any event of text, also an empty one. `stop_string` is what ended the choice, when one did."""
+
+
+class _Unstreamed:
+    """The events of an answer in one piece: it has none, so making their parts would be in vain."""
+
+    def text(self, text: str) -> bytes:
+        return b""
+
+    def part(self, part: ReasoningPart | ToolCallPart) -> bytes:
+        return b""
+
+    def event(self, text: str, **details: Any) -> bytes:
+        return b""
+
+
+UNSTREAMED: ChoiceFrames = _Unstreamed()
 
 
 class AnswerFormat(Protocol):

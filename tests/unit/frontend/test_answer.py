@@ -1,6 +1,8 @@
 """Answers: streamed and in one piece, several choices, errors, stalls, retries."""
 
+import gc
 import json
+import weakref
 
 import pytest
 import trio
@@ -34,6 +36,21 @@ async def test_stream_has_one_event_per_step_and_one_send_per_read(client: Recor
     assert len(client.sends) == 3
     assert client.content_type == "text/event-stream"
     assert client.ended
+
+
+async def test_a_released_answer_is_freed_without_the_garbage_collector(client: RecordingClient) -> None:
+    gc.disable()
+    try:
+        answer = make_answer(chat_request(), client)
+        feed(answer, chunk("Hello", "stop"))
+        await answer.wait()
+        usage, left = answer.usage(), weakref.ref(answer)
+        answer.release()
+        assert answer.usage() == usage
+        del answer
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 async def test_steps_of_one_read_go_out_in_one_send(client: RecordingClient) -> None:

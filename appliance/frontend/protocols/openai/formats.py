@@ -43,14 +43,13 @@ class OpenAiFormat:
             "model": request.model,
             **dict.fromkeys(constants),
         }
-        self._chunk_head = {**self._head, "object": chunk_object}
-        self._stem = encode(self._chunk_head)[:-1]
+        self._chunk_object = chunk_object
         self._frames = frames
         self._document = document
 
     def frames(self, index: int) -> ChoiceFrames:
         """See `AnswerFormat`."""
-        return self._frames(self._stem, index)
+        return self._frames(encode(self._chunk_head())[:-1], index)
 
     def opening(self, prompt_tokens: int) -> bytes:
         """Nothing: the first chunk opens the answer."""
@@ -64,7 +63,7 @@ class OpenAiFormat:
         """A chunk without choices that has the usage, when wanted; then the end mark."""
         if usage is None:
             return DONE
-        return data_event({**self._chunk_head, "choices": [], "usage": usage_object(usage)}) + DONE
+        return data_event({**self._chunk_head(), "choices": [], "usage": usage_object(usage)}) + DONE
 
     def failure(self, error: ApplianceError) -> bytes:
         """An event with the error body; then the end mark."""
@@ -73,6 +72,9 @@ class OpenAiFormat:
     def document(self, choices: Sequence[ChoiceOutcome], usage: Usage, nvext: Members | None) -> bytes:
         """See `AnswerFormat`."""
         return self._document(self._head, choices, usage, nvext)
+
+    def _chunk_head(self) -> dict[str, Any]:
+        return {**self._head, "object": self._chunk_object}
 
 
 def chat_format(request: GenerationRequest, *, dispatch: Dispatch = NO_DISPATCH) -> OpenAiFormat:
