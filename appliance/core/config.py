@@ -7,9 +7,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from appliance.core.collector import GRPC_PORT, HTTP_PORT, parse_collector
 from appliance.core.errors import UsageError
 from appliance.core.setting_keys import KEYS, check_value, parse_text, unknown_key
-from appliance.core.settings import RouterSettings, Settings
+from appliance.core.settings import AuditSettings, RouterSettings, Settings
 
 PREFIX = "APPLIANCE_"
 BUS_SOCKET = "APPLIANCE_BUS_SOCKET"
@@ -23,7 +24,12 @@ CONFIG_FILE = "APPLIANCE_CONFIG"
 OVERLAP_WEIGHTS = ("DYN_OVERLAP_SCORE_WEIGHT", "DYN_ROUTER_KV_OVERLAP_SCORE_WEIGHT")
 """Obsolete names of `router.prefill_load_scale`; a weight of 0 also turns the credit for prefixes off."""
 
+AUDIT_SINKS = ("jsonl", "stderr")
+
 HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+
+OTHERS = ("HF_", "OTEL_")
+"""Beginnings of names that are not Dynamo's and not ours."""
 
 CHILD_VARIABLES = frozenset({BUS_SOCKET, LINK_SOCKET, WORKER_ID, PARENT_PID, LISTEN_FDS})
 """Set by the supervisor for its children, never by users."""
@@ -39,7 +45,7 @@ class Loaded:
     sources: dict[str, str]
     """Per key: `default`, `file PATH`, `environment NAME` or `flag`."""
     warnings: list[str]
-    """What was ignored, one line each."""
+    """What was ignored, or can hardly be meant, one line each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +147,8 @@ def load_settings(*, config_file: Path | None, environ: Mapping[str, str], flags
     settings = _build(values)
     check_settings(settings)
     obsolete = [f"{name} is obsolete: use DYN_ROUTER_PREFILL_LOAD_SCALE" for name in OVERLAP_WEIGHTS if name in environ]
-    return Loaded(settings=settings, sources=sources, warnings=_unknown_variables(environ) + obsolete)
+    warnings = _unknown_variables(environ) + obsolete + _doubts(settings)
+    return Loaded(settings=settings, sources=sources, warnings=warnings)
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -169,7 +176,7 @@ def _read_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
     found: dict[str, tuple[str, Any]] = {}
     for key in KEYS.values():
         for name in key.environment:
-            if name in environ and (environ[name] or not name.startswith("HF_")):  # others' empty ones mean: not set
+            if name in environ and (environ[name] or not name.startswith(OTHERS)):  # their empty ones mean: not set
                 found[key.key] = (name, parse_text(key, environ[name], f"environment {name}"))
     scale = "router.prefill_load_scale"
     for name in OVERLAP_WEIGHTS:  # beats the newer name, as upstream does; what the supervisor hands down beats both
@@ -209,6 +216,28 @@ def check_settings(settings: Settings) -> None:
     _check_router(settings.router)
     if not settings.hub.endpoint.startswith(("https://", "http://")):
         raise UsageError(f"hub.endpoint {settings.hub.endpoint!r} is no http(s) address", param="hub.endpoint")
+    parse_collector(settings.trace.endpoint)
+    _check_audit(settings.audit)
+
+
+def _check_audit(audit: AuditSettings) -> None:
+    for sink in audit.sinks:
+        if sink not in AUDIT_SINKS:
+            raise UsageError(
+                f"cannot use {sink!r} for audit.sinks: must be among {', '.join(AUDIT_SINKS)}", param="audit.sinks"
+            )
+    if "jsonl" in audit.sinks and audit.output_path is None:
+        raise UsageError("the sink jsonl of audit.sinks needs audit.output_path", param="audit.output_path")
+
+
+def _doubts(settings: Settings) -> list[str]:
+    trace = settings.trace
+    if trace.enabled and parse_collector(trace.endpoint).port == GRPC_PORT:
+        return [
+            f"trace.endpoint {trace.endpoint} has the port of OTLP over gRPC, which is not spoken here: "
+            f"collectors take OTLP over HTTP at port {HTTP_PORT}"
+        ]
+    return []
 
 
 def _check_router(router: RouterSettings) -> None:

@@ -274,6 +274,42 @@ class ResidencySettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TraceSettings:
+    """Spans of requests, sent to a collector of OpenTelemetry by OTLP over HTTP."""
+
+    enabled: bool = False
+    """Send spans of requests to a collector of OpenTelemetry."""
+    endpoint: str = "http://localhost:4318"
+    """URL of the collector, by OTLP over HTTP; without a path it is `/v1/traces`."""
+    service_name: str = "dynamo"
+    """What the collector calls this appliance."""
+    sampler: str = "parentbased_always_on"
+    """Which traces are sent; the `parentbased` ones follow the client's `traceparent`, where there is one."""
+    sampler_arg: float = 1.0
+    """Share of traces that a ratio sampler takes."""
+    queue_spans: int = 2048
+    """Spans of one process that wait for the collector; what comes on top is dropped and counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditSettings:
+    """A record of chat requests with their texts, kept only where this says so."""
+
+    sinks: tuple[str, ...] = ()
+    """Where chat requests are written down with their answers: `jsonl`, `stderr` or both; none: nowhere."""
+    output_path: str | None = None
+    """File of the sink `jsonl`."""
+    force_logging: bool = False
+    """Write down every chat request, not only those with `store: true`."""
+    capacity: int = 1024
+    """Records of one process that wait to be written; what comes on top is dropped and counted."""
+    roll_bytes: int = 256 * 1024 * 1024
+    """At this size the file is renamed, `.1` at its end, and a new one begun; 0: never."""
+    kept_files: int = 4
+    """Renamed files that are kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """All settings of one appliance."""
 
@@ -284,6 +320,8 @@ class Settings:
     router: RouterSettings = field(default_factory=RouterSettings)
     admin: AdminSettings = field(default_factory=AdminSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    trace: TraceSettings = field(default_factory=TraceSettings)
+    audit: AuditSettings = field(default_factory=AuditSettings)
     supervision: SupervisionSettings = field(default_factory=SupervisionSettings)
     hub: HubSettings = field(default_factory=HubSettings)
     hardware: HardwareSettings = field(default_factory=HardwareSettings)
