@@ -5,6 +5,7 @@ Whatever ends a pull, also SIGKILL, leaves either the whole model or parts that 
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from appliance.models.hub.choice import Wish, choose_files
 from appliance.models.hub.digests import is_whole
 from appliance.models.hub.download import Watch, fetch_file
 from appliance.models.hub.files import RepoFile, Selection, Snapshot
+from appliance.models.hub.known_sizes import KnownSizes
 from appliance.models.hub.progress import Meter, amount
 from appliance.models.hub.reference import HubReference
 from appliance.models.hub.remote import Hub, offline_refusal
@@ -87,14 +89,21 @@ class Puller:
             return self._pull_locked(self._hub, reference, snapshot, wish)
 
     def resolve(self, reference: HubReference, wish: Wish) -> HubReference:
-        """The reference at a commit: that of what lies here, else the one that the hub names. Fetches no file."""
+        """The reference at a commit: that of what lies here, else the one that the hub names. Fetches no file.
+
+        What the hub says of the size is kept for whoever has to place the model before it is fetched.
+        """
         if reference.is_pinned:
             return reference
         if here := self._here(reference, wish):
             return reference.at(here.model.manifest.commit)
         if self._hub is None:
             raise offline_refusal(reference)
-        return reference.at(self._hub.snapshot(reference).commit)
+        snapshot = self._hub.snapshot(reference)
+        pinned = reference.at(snapshot.commit)
+        with suppress(ModelUnavailable):  # the pull will say what is wrong with it
+            KnownSizes(self._store.root).note(pinned, self._select(pinned, snapshot, wish))
+        return pinned
 
     def _here(self, reference: HubReference, wish: Wish) -> Pulled | None:
         found = self._store.find_main(reference)

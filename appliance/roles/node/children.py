@@ -17,6 +17,7 @@ from appliance.core.instances import ComponentInstance
 from appliance.core.paths import Paths
 from appliance.core.settings import Settings
 from appliance.graph.arguments import flag_value
+from appliance.models.hub.known_sizes import KnownSizes
 from appliance.models.hub.reference import HubReference, parse_reference
 from appliance.models.sizes import weights_bytes
 from appliance.models.store import ModelStore
@@ -81,15 +82,20 @@ class Launcher:
         return child_environment(self._base, {}, frozen=frozen(), foreign=False)
 
     def start_deadline_s(self, instance: ComponentInstance) -> float:
-        """Longest wait for READY, by the size of the model's weights; those of a hub count once they lie here."""
+        """Longest wait for READY, by the size of the model's weights, as far as it is known."""
         supervision = self._settings.supervision
         size = self.weights_bytes(flag_value(instance.argv, "--model") or "")
         server_s = supervision.start_server_s if flag_value(instance.argv, "--engine") in SERVERS else 0.0
         return supervision.start_base_s + supervision.start_per_gb_s * size / GB + server_s
 
     def weights_bytes(self, model: str) -> int:
-        """Size of the weights of a model by name or path; 0 while that is not known."""
-        return weights_bytes(self._local(model)) if model else 0
+        """Size of the weights of a model by name or path, or by what its hub said; 0 while that is not known."""
+        if not model:
+            return 0
+        if here := weights_bytes(self._local(model)):
+            return here
+        reference = None if Path(model).exists() else _reference(model)
+        return KnownSizes(self._paths.models).read(reference) if reference else 0
 
     def _local(self, model: str) -> Path:
         """Where a model of a hub lies; anything else is a path already, or nothing."""
