@@ -155,11 +155,20 @@ async def test_prefill_workers_join_a_pool_of_their_own_and_leave_the_known_card
 ) -> None:
     decode, prefill = (msgspec.structs.replace(card(), role=role) for role in ("decode", "prefill"))
     front_end.picture(p=prefill)
-    await trio.sleep(5)
-    assert (front_end.router.prefill_workers(M), front_end.router.ready_workers(M)) == (1, 0)
+    await joined(front_end.router, 1, 0)
     front_end.picture(p=prefill, d=decode, q=prefill, x=msgspec.structs.replace(card(vocabulary=11), role="prefill"))
-    await trio.sleep(5)
-    assert (front_end.router.prefill_workers(M), front_end.router.ready_workers(M)) == (2, 1), "x is of another model"
+    await joined(front_end.router, 2, 1)
+    await trio.sleep(20)
+    assert front_end.router.prefill_workers(M) == 2, "x is of another model"
     served = front_end.catalog.served(M)
     assert served is not None
     assert served.card.role == "decode"
+
+
+async def joined(router: Router, prefill: int, others: int) -> None:
+    """Wait until so many workers have joined, however long their threads take."""
+    for _ in range(500):
+        if (router.prefill_workers(M), router.ready_workers(M)) == (prefill, others):
+            return
+        await trio.sleep(0.1)
+    raise AssertionError(f"{router.prefill_workers(M)} prefill and {router.ready_workers(M)} other workers have joined")
