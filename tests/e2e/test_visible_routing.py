@@ -1,9 +1,11 @@
 """Routing that can be watched and changed while it runs: metrics, `why`, nvext, dry runs, thresholds, settings."""
 
 import json
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -67,13 +69,13 @@ def test_metrics_add_up_after_requests(one: Appliance) -> None:
         ROUTER + "requests_total",
         ROUTER + "time_to_first_token_seconds_count",
         ROUTER + "kv_hit_rate_count",
-        "dynamo_router_overhead_total_ms_count",
         "dynamo_request_plane_send_seconds_count",
         "dynamo_request_plane_roundtrip_ttft_seconds_count",
         WORKER + "request_duration_seconds_count",
     ):
         assert found[name] == SENT, name
-    assert found["dynamo_router_overhead_block_hashing_ms_count"] >= 1  # the same prompt need not be hashed again
+    assert found["dynamo_router_overhead_block_hashing_ms_count"] >= 1  # not every placement is timed
+    assert found["dynamo_router_overhead_total_ms_count"] >= 1
     assert found[FE + "output_tokens_total"] == found[FE + "detokenize_token_count_total"] == 3 * SENT
     assert found[FE + "kv_hit_rate_sum"] == found[ROUTER + "kv_hit_rate_sum"] > SENT / 2
     assert found[FE + "stage_duration_seconds_count"] == 4 * SENT
@@ -153,30 +155,32 @@ def test_busy_workers_turn_requests_away(one: Appliance) -> None:
     one.cli("config", "set", "router.mode=random")  # which books nothing: only the workers' own reports count
     slow = json.dumps(chat("other words " * 40, max_tokens=1500, stream=True)).encode()
     request = urllib.request.Request(one.url + "/v1/chat/completions", slow, {"Content-Type": "application/json"})
-    streams = [urllib.request.urlopen(request, timeout=30) for _ in range(8)]
-    try:
-        status, body = eventually(lambda: try_chat(one))
-        assert (status, body["retry_after"]) == (503, "1")
-        assert body["error"]["type"] == "rate_limit_error"
-    finally:
-        for stream in streams:
-            stream.close()
+    with ExitStack() as streams:
+        while True:  # until both workers have one and have said so; 1500 tokens take longer than that
+            try:
+                streams.enter_context(urllib.request.urlopen(request, timeout=30))
+            except urllib.error.HTTPError as error:
+                refused = error
+                break
+            time.sleep(0.05)
+        with refused:
+            assert (refused.code, refused.headers["retry-after"]) == (503, "1")
+            assert json.load(refused)["error"]["type"] == "rate_limit_error"
     assert samples(one)[FE + "model_rejection_total"] >= 1
     ask(one, "/busy_threshold", {"model": "m", "active_decode_blocks_threshold": None})
-    eventually(lambda: try_chat(one) is None)
+    eventually(lambda: is_served(one))
     events = [row["action"] for row in json.loads(one.cli("why", "m", "--json"))]
     assert events.count("threshold") == 2
     assert refusal(lambda: ask(one, "/busy_threshold", {"model": "x"}))[0] == 404
 
 
-def try_chat(one: Appliance) -> tuple[int, Any] | None:
-    """Status and body of a refusal; None when the request was served."""
+def is_served(one: Appliance) -> bool:
     try:
         ask(one, "/v1/chat/completions", chat("hi"))
     except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.load(error) | {"retry_after": error.headers["retry-after"]}
-    return None
+        error.close()
+        return False
+    return True
 
 
 def test_settings_change_while_it_runs(one: Appliance) -> None:

@@ -176,6 +176,14 @@ async def test_pull_gets_an_answer(bus: Bus) -> None:
         assert await bus.server.pull(peer, "unknown", 1) is None
 
 
+async def test_a_question_may_be_about_something(bus: Bus) -> None:
+    async with bus.join() as child:
+        child.answer_about("why", lambda about: {"about": about} if about else None)
+        await bus.notes.wait(1)
+        assert await bus.server.pull_all("frontend", "why", 1, "r-1") == {"f-0": {"about": "r-1"}}
+        assert await bus.server.pull_all("frontend", "why", 1) == {}
+
+
 @pytest.mark.parametrize("answer", [object(), 1 << 70])
 async def test_faulty_answer_is_none_and_the_bus_goes_on(bus: Bus, answer: object) -> None:
     async with bus.join() as child:

@@ -3,6 +3,7 @@
 import pytest
 
 from appliance.telemetry.cells import Metrics, merge_series
+from appliance.telemetry.metric_table import LARGEST
 from appliance.telemetry.metrics import TABLE, render
 
 REQUESTS = "dynamo_frontend_requests_total"
@@ -44,3 +45,31 @@ def test_wrong_labels_are_refused() -> None:
 
 def test_names_are_unique() -> None:
     assert len({spec.name for spec in TABLE}) == len(TABLE)
+
+
+def test_a_counter_without_total_in_its_name_stays_a_counter() -> None:
+    metrics = Metrics(TABLE)
+    metrics.cell("dynamo_component_kv_cache_events_applied", "stored", "ok").add(3)
+    text = render(metrics.series()).decode()
+    assert "# TYPE dynamo_component_kv_cache_events_applied counter\n" in text
+    assert 'dynamo_component_kv_cache_events_applied{event_type="stored",status="ok"} 3.0' in text
+
+
+def test_what_two_front_ends_say_of_one_worker_is_not_added_up() -> None:
+    one, two = Metrics(TABLE), Metrics(TABLE)
+    for metrics, blocks in ((one, 5), (two, 7)):
+        metrics.cell("dynamo_frontend_worker_active_decode_blocks", "1", "0", "decode").set(blocks)
+        metrics.cell("dynamo_frontend_active_requests", "m").set(blocks)
+    merged = {s.name: s.values for s in merge_series([one.series(), two.series()], LARGEST)}
+    assert merged["dynamo_frontend_worker_active_decode_blocks"] == [7]
+    assert merged["dynamo_frontend_active_requests"] == [12]
+
+
+def test_the_prefix_of_the_front_ends_can_be_another() -> None:
+    metrics = Metrics(TABLE)
+    metrics.cell("dynamo_frontend_active_requests", "dynamo_frontend_x").add()
+    metrics.cell("dynamo_component_uptime_seconds", "1").add()
+    lines = render(metrics.series(), "mine").decode().splitlines()
+    assert 'mine_active_requests{model="dynamo_frontend_x"} 1.0' in lines
+    assert "# TYPE mine_active_requests gauge" in lines
+    assert 'dynamo_component_uptime_seconds{worker_id="1"} 1.0' in lines

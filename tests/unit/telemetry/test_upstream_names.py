@@ -12,10 +12,7 @@ FILE = yaml.safe_load((Path(__file__).parents[2] / "data/metrics.yaml").read_tex
 OURS = {spec.name: spec for spec in TABLE}
 LEFT_OUT: dict[str, str] = FILE["left_out"]
 THEIRS: dict[str, list[Any]] = {
-    prefix + name: row
-    for prefix, rows in FILE.items()
-    if prefix.startswith("dynamo_")
-    for name, row in rows.items()
+    prefix + name: row for prefix, rows in FILE.items() if prefix.startswith("dynamo_") for name, row in rows.items()
 }
 
 
