@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help venv serve test check binary deb release e2e bench golden lock clean
+.PHONY: help venv serve test slow check binary deb release e2e bench golden lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -37,8 +37,11 @@ serve: $(READY) ## run the appliance here: make serve ARGS="model.gguf --port 90
 	@exec env -u STATE_DIRECTORY -u RUNTIME_DIRECTORY -u XDG_RUNTIME_DIR TMPDIR=$(STATE)/tmp \
 	  $(BIN)/dynamo-appliance serve --state-dir $(STATE) $(ARGS)
 
-test: $(READY) ## run all tests
-	@$(BIN)/python -m pytest -q $(ARGS)
+test: $(READY) ## run the tests but those marked slow
+	@$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
+
+slow: $(READY) ## run the slow ones; those of whole appliances belong to e2e
+	@$(BIN)/python -m pytest -q -m slow --ignore tests/e2e $(ARGS)
 
 check: $(READY) ## format, lint, types, import contracts, architecture
 	@$(BIN)/ruff format --check --quiet . || { echo "error: run $(BIN)/ruff format" >&2; exit 1; }
