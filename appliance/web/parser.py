@@ -5,6 +5,7 @@ Strict where leniency lets requests be smuggled: no message has both lengths, an
 
 from collections import deque
 from enum import Enum
+from functools import lru_cache
 from urllib.parse import unquote
 
 import httptools
@@ -114,10 +115,14 @@ class RequestParser:
 
     def on_url(self, data: bytes) -> None:
         self._target += data
-        self._count_head(len(data))
+        self._head_bytes += len(data)
+        if self._head_bytes > self._limits.head_bytes:
+            self._refuse_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count_head(len(name) + len(value) + 4)
+        self._head_bytes += len(name) + len(value) + 4
+        if self._head_bytes > self._limits.head_bytes:
+            self._refuse_head()
         if self.phase is Phase.BODY:
             return  # trailers mean nothing to us
         headers = self._headers
@@ -137,11 +142,11 @@ class RequestParser:
             self._refuse(InvalidRequest("cannot read the HTTP request: no Host"))
         if b"transfer-encoding" in headers or b"content-length" in headers:
             self._check_framing(http10)
-        raw_path, query = _split_target(self._target)
+        path, raw_path, query = _split_target(self._target)
         self._pending = HttpRequest(
             http.get_method().decode(),
-            unquote(raw_path) if "%" in raw_path else raw_path,
-            raw_path=raw_path.encode("latin-1"),
+            path,
+            raw_path=raw_path,
             query=query,
             headers=headers,
             peer=self.peer,
@@ -209,10 +214,8 @@ class RequestParser:
         else:
             self.rest = rest
 
-    def _count_head(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > self._limits.head_bytes:
-            self._refuse(HeadersTooLarge("cannot take the request: its headers are too large"))
+    def _refuse_head(self) -> None:
+        self._refuse(HeadersTooLarge("cannot take the request: its headers are too large"))
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(f"cannot take the request: its body is over {self._body_limit / 1e6:g} MB")
@@ -226,8 +229,9 @@ class RequestParser:
         raise _Refused
 
 
-def _split_target(target: bytes) -> tuple[str, str]:
-    """Path and query of a request target, which may be absolute (`http://host/path`)."""
+@lru_cache(maxsize=256)  # nearly all requests have one of a few targets
+def _split_target(target: bytes) -> tuple[str, bytes, str]:
+    """Decoded path, path as sent, and query of a request target, which may be absolute (`http://host/path`)."""
     text = target.decode("latin-1")
     if not text.startswith("/") and "://" in text:
         _, _, text = text.partition("://")
@@ -237,7 +241,7 @@ def _split_target(target: bytes) -> tuple[str, str]:
         if not text.startswith("/"):
             text = "/" + text
     path, _, query = text.partition("?")
-    return path, query.partition("#")[0]
+    return unquote(path) if "%" in path else path, path.encode("latin-1"), query.partition("#")[0]
 
 
 def _head_without_upgrade(request: HttpRequest) -> bytes:

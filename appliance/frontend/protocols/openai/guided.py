@@ -6,14 +6,16 @@ from appliance.core.errors import InvalidRequest
 from appliance.core.requests import Guided
 from appliance.frontend.protocols.openai.chat_schema import ChatBody, ResponseFormat
 from appliance.frontend.protocols.openai.extensions import GenerationFields
-from appliance.frontend.protocols.openai.nvext import NO_NVEXT, Nvext
+from appliance.frontend.protocols.openai.nvext import Nvext
 
 ANY_OBJECT = Guided(json_schema='{"type":"object"}')
 
 
 def read_guided(body: GenerationFields) -> Guided | None:
     """The one constraint of a body, or None. Raises `InvalidRequest` when there are several or a bad one."""
-    asked = {**read_constraints(body), **read_constraints(body.nvext or NO_NVEXT, "nvext.")}
+    asked = read_constraints(body)
+    if body.nvext is not None:
+        asked |= read_constraints(body.nvext, "nvext.")
     if isinstance(body, ChatBody) and body.response_format is not None and body.response_format.type != "text":
         asked["response_format"] = _from_format(body.response_format)
     return one_constraint(asked)

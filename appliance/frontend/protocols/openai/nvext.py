@@ -1,5 +1,6 @@
 """`nvext`: the extras that every protocol takes in one object."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -118,9 +119,12 @@ def hints_of(nvext: Nvext) -> RoutingHints:
     return RoutingHints(**members) if members else NO_HINTS
 
 
-def nvext_members(nvext: Nvext | None) -> dict[str, Any]:
+def nvext_members(nvext: Nvext | None) -> Mapping[str, Any]:
     """Members of the internal request that come from the extras alone, in every protocol."""
-    nvext = nvext or NO_NVEXT
+    return _NO_MEMBERS if nvext is None or nvext is NO_NVEXT else _members(nvext)
+
+
+def _members(nvext: Nvext) -> dict[str, Any]:
     hints = nvext.agent_hints
     return {
         "token_ids": nvext.token_data,
@@ -131,3 +135,6 @@ def nvext_members(nvext: Nvext | None) -> dict[str, Any]:
         "pins": pins_of(nvext),
         "hints": hints_of(nvext),
     }
+
+
+_NO_MEMBERS = _members(NO_NVEXT)
