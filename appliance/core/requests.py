@@ -87,6 +87,8 @@ class EngineRequest(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tru
     """Set when the request is split; None: one worker does all of it."""
     deadline_s: float | None = None
     """Seconds from receipt after which the worker gives the stream up."""
+    traceparent: str = ""
+    """The span, as a W3C header, that the worker's span is to be a part of; empty: the request is not traced."""
 
 
 class TokenLogprob(msgspec.Struct, array_like=True, gc=False):

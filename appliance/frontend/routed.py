@@ -6,6 +6,7 @@ from typing import Any
 
 from appliance.core.identity import instance_number
 from appliance.routing.router import Placement, Router
+from appliance.telemetry.spans import Attribute, RequestTrace
 
 
 @dataclass(slots=True)
@@ -31,6 +32,8 @@ class Routed:
     sent_at: float | None = None
     stage: str = "preprocess"
     phase: str = ""
+    trace: RequestTrace | None = None
+    """Set while the spans of this request are recorded."""
 
     def ask(self, router: Router, role: str) -> None:
         """The router is asked for a place from now on."""
@@ -50,11 +53,24 @@ class Routed:
             self.prefill = placement
         else:
             self.worker = placement
+        if self.trace is not None:
+            self._record(self.trace, placement, prefill=prefill)
 
     def sent(self) -> None:
         """The request was handed to its worker's link, right after it had its place."""
         self.sent_at = time.perf_counter()
         self.send_s = self.sent_at - self._taken_at
+
+    def _record(self, trace: RequestTrace, placement: Placement, *, prefill: bool) -> None:
+        attributes: dict[str, Attribute] = {
+            "worker_id": placement.worker,
+            "dp_rank": placement.rank,
+            "isl_blocks": placement.isl_blocks,
+            "overlap_blocks": placement.overlap_blocks,
+        }
+        if self.queue_depth is not None:
+            attributes["queue_depth"] = self.queue_depth
+        trace.add("prefill_routing" if prefill else "route", self.asked_at, self._taken_at, attributes)
 
     @property
     def kv_hit_rate(self) -> float | None:

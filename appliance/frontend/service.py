@@ -31,6 +31,7 @@ from appliance.frontend.protocols.responses.decode import decode_responses
 from appliance.frontend.protocols.responses.format import ResponsesFormat
 from appliance.frontend.streams.answer import Answer, PromptFacts
 from appliance.frontend.streams.seams import AnswerFormat, TextTools
+from appliance.frontend.tracing import follow, tell_workers
 from appliance.frontend.vigil import Vigil
 from appliance.preprocess.answer_parsing import AnswerParsing
 from appliance.preprocess.detokenise import Detokeniser, DropTokens, NoTokens
@@ -96,12 +97,17 @@ class GenerationService:
     async def embedding(self, exchange: Exchange) -> None:
         """`POST /v1/embeddings`."""
         with self._accounts.request(new_id(), "embeddings") as account:
+            trace = exchange.request.trace
+            if trace is not None:
+                follow(trace, account)
             request = decode_embedding(exchange.request.body, account.id)
             pins = read_pins(exchange.request, request.pins)
             served = await self._ready_model(request.model, account, pins)
             if served.card.task != "embed":
                 raise InvalidRequest(f"the model {request.model!r} gives no embeddings", param="model")
             engine_requests = await self._embedding_requests(served, request)
+            if trace is not None:
+                engine_requests = tell_workers(engine_requests, trace)
             account.prompt_tokens = sum(len(one.token_ids) for one in engine_requests)
             vectors = [await self._embed(one, account, pins) for one in engine_requests]
             self._accounts.first_token(account)
@@ -115,6 +121,9 @@ class GenerationService:
             client_id = exchange.request.headers.get(b"x-request-id")
             if client_id is not None:
                 self.client_ids.note(client_id, account.id)
+            trace = exchange.request.trace
+            if trace is not None:
+                follow(trace, account)
             request = decode(exchange.request.body, account.id)
             pins = read_pins(exchange.request, request.pins)
             account.stream = request.stream
@@ -144,6 +153,8 @@ class GenerationService:
             try:
                 hints = read_hints(exchange.request, request.hints, self._router.settings.session_affinity_ttl_s)
                 engine_requests = served.prompts.engine_requests(prepared, request)
+                if trace is not None:
+                    engine_requests = tell_workers(engine_requests, trace)
                 await self._runs(answer, engine_requests, account, pins, hints).run()
             except ApplianceError as error:
                 if not answer.fail(error, final=True):

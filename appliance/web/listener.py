@@ -18,6 +18,7 @@ from appliance.web.connection import Connection
 from appliance.web.errors import NEUTRAL, ClientStalled, Rendered, find_appliance_error, render_error
 from appliance.web.exchange import Exchange, Handler
 from appliance.web.limits import HttpLimits
+from appliance.web.request import HttpRequest
 from appliance.web.tls import TlsCodec
 from appliance.web.unpacking import BodyUnpacker
 from appliance.web.watcher import SocketWatcher
@@ -60,6 +61,7 @@ class Listener:
         render: Callable[[ApplianceError, str], Rendered] = render_error,
         on_error: ErrorReport = log_error,
         on_done: Callable[[Exchange], None] | None = None,
+        on_request: Callable[[HttpRequest], None] | None = None,
         limits: HttpLimits | None = None,
     ) -> None:
         self.settings = settings
@@ -79,6 +81,7 @@ class Listener:
         self._guard = guard
         self._on_error = on_error
         self._on_done = on_done
+        self._on_request = on_request
         self._unpacker = BodyUnpacker(int(settings.body_limit_mb * 1e6))
         self._connections: set[Connection] = set()
         self._room = min(self.limits.connections, _descriptor_limit() - _SPARE_DESCRIPTORS)
@@ -132,6 +135,8 @@ class Listener:
         request = exchange.request
         if b"traceparent" in request.headers:
             request.join_trace()
+        if self._on_request is not None:
+            self._on_request(request)
         try:
             if self._guard(exchange):
                 handler = self._route(request.method, request.path) or self._fallback

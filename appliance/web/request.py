@@ -1,5 +1,6 @@
 """One parsed HTTP request."""
 
+from appliance.telemetry.spans import RequestTrace
 from appliance.telemetry.trace import Span, continue_trace
 
 
@@ -17,6 +18,7 @@ class HttpRequest:
         "query",
         "raw_path",
         "span",
+        "trace",
         "upgrade",
     )
 
@@ -53,6 +55,8 @@ class HttpRequest:
         """The client asks for another protocol (a WebSocket); the handler may ignore that."""
         self.span: Span | None = None
         """Our span, when the client's request is part of a trace; its header then names ours as the parent."""
+        self.trace: RequestTrace | None = None
+        """Set while the spans of this request are recorded."""
 
     def header(self, name: str, default: str | None = None) -> str | None:
         """A header's value by name in any case, or `default`."""
