@@ -36,7 +36,7 @@ async def report_demand(bus: BusClient, router: Router, accounts: Accounts) -> N
 def compose_demand(held: Mapping[ModelName, Held], use: Mapping[str, tuple[int, float]]) -> Demand:
     """What there is to say about each model that is waited for or was ever used."""
     found = []
-    for name in {**held, **use}:
+    for name in dict.fromkeys([*held, *use]):
         waits = held.get(ModelName(name), Held(0, 0.0))
         running, idle_s = use.get(name, (0, -1.0))
         # Held requests run too, as far as the front end is concerned.

@@ -32,6 +32,7 @@ class Board:
         self.busy_thresholds: list[BusyThreshold] = []
         self.residence: Callable[[], Mapping[str, ResidenceNote]] = dict
         """What there is to say about models that are not loaded."""
+        self.knows_what_to_load: Callable[[], bool] = lambda: True
         self.draining = False
         self.reloads = 0
         """How often the settings were read anew."""
@@ -105,7 +106,7 @@ class Board:
         some = not keys or any(view.phase == "ready" for view in self.workers())
         front_ends = self.front_ends()
         serving = self.serving and bool(front_ends) and all(view.phase == "ready" for view in front_ends)
-        return serving and keys <= settled and some
+        return serving and self.knows_what_to_load() and keys <= settled and some
 
     def failures(self) -> list[WorkerView]:
         """Processes that were given up."""

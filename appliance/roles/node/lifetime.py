@@ -132,7 +132,7 @@ class _Running:
             )
             self._reports.attach(self._supervisor, self._board)
             self._reports.tell_demand(residency.demand)
-            self._board.residence = residency.notes
+            self._board.residence, self._board.knows_what_to_load = residency.notes, residency.has_decided
             self._restarts = Restarts(desired, self._board, self._ledger.note)
             with keep_own_lines(self._supervisor.own_log(), self._settings.log):
                 await self._run_services(desired)

@@ -145,6 +145,10 @@ class Residency:
             want()
         return {"name": name, "residence": unit.residence.value}
 
+    def has_decided(self) -> bool:
+        """Whether it is known of every model if it is to be loaded; not so before the first look at the GPUs."""
+        return not any(unit.preload for unit in self.units.by_name.values())
+
     def notes(self) -> Mapping[str, ResidenceNote]:
         """What to say about the models that are not loaded."""
         return {
@@ -248,7 +252,9 @@ class Residency:
     def _describe(self, unit: Unit) -> ResidenceNote:
         phase: ModelPhase = "cold"
         reason, ready_at = unit.wait or "it is not loaded; the next request for it loads it", None
-        if unit.hopeless:
+        if unit.preload:
+            phase, reason = "starting", "the GPUs are being looked at"
+        elif unit.hopeless:
             phase, reason = "failed", unit.hopeless
         elif unit.residence is Residence.LOADING:
             phase, reason = "starting", f"loading {unit.name}"

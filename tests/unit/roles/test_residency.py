@@ -167,6 +167,17 @@ async def test_deciding_goes_on_by_itself(autojump_clock: MockClock, nursery: tr
     nursery.cancel_scope.cancel()
 
 
+async def test_nothing_is_decided_before_the_first_look_at_the_gpus(autojump_clock: MockClock) -> None:
+    node = Node()
+    node.residency._box = replace(node.residency._box, looks_at=lambda _: True)
+    assert node.run() == []
+    assert not node.residency.has_decided()
+    assert node.residency.notes()["a"].phase == "starting"
+    node.residency._box = replace(node.residency._box, looks_at=lambda _: False)
+    assert node.run() == ["a"]
+    assert node.residency.has_decided()
+
+
 async def test_how_long_a_load_will_take(autojump_clock: MockClock) -> None:
     node = Node()
     node.run()
