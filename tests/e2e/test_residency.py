@@ -147,7 +147,7 @@ def loading_worker_killed(one: Appliance) -> None:
 
 
 def test_a_memory_limit_idle_unloading_and_orders_of_a_user(binary: str | None, tmp_path: Path) -> None:
-    limits = {"APPLIANCE_RESIDENCY_MEMORY_LIMIT_GB": "0.4", "APPLIANCE_RESIDENCY_IDLE_S": "3"}
+    limits = {"APPLIANCE_RESIDENCY_MEMORY_LIMIT_GB": "0.4", "APPLIANCE_RESIDENCY_IDLE_S": "2"}
     with three_models(binary, tmp_path, **limits) as one:
         assert [ask(one, name) for name in NAMES]
         assert sum(phase == "ready" for phase in phases(one).values()) <= 2

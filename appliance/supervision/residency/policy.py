@@ -1,7 +1,7 @@
 """Decides which models are loaded, which leave and which must wait. Pure: states, limits and the time in, effects out.
 
 Models that requests wait for are served first come, first served by their oldest request. What one of them needs is
-kept free of later ones, so that a large model is not starved by small ones. See DESIGN.md of `supervision`.
+kept free of later ones, so that a large model is not starved by small ones. See DESIGN.md.
 """
 
 from collections.abc import Callable, Iterable, Sequence
