@@ -111,6 +111,7 @@ def test_chat_streams_and_its_request_is_explained(browser: Browser, one: Applia
         page.get_by_role("link", name="Why").click()
         detail = page.locator("tr.detail")
         expect(detail).to_contain_text("first token after")
+        expect(detail.locator(".placement")).to_contain_text("chosen")
         expect(detail.locator(".events")).to_contain_text("it serves")
 
 

@@ -25,7 +25,7 @@ class FakeConsole:
 
     async def why(self, subject: str, limit: int) -> Object:
         self.asked.append(("why", subject, limit))
-        return {"request": None, "events": []}
+        return {"request": None, "placements": [], "events": []}
 
     async def events(self, subject: str | None, limit: int) -> list[Object]:
         self.asked.append(("events", subject, limit))

@@ -21,7 +21,7 @@ class ConsoleService(Protocol):
         ...
 
     async def why(self, subject: str, limit: int) -> Object:
-        """The `request` of that id, when it is still known, and the `events` about it or its workers, newest first."""
+        """The `request` of that id when it is still known, its `placements`, the `events` about it and its workers."""
         ...
 
     async def events(self, subject: str | None, limit: int) -> list[Object]:

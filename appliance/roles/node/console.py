@@ -73,7 +73,14 @@ class NodeConsole:
         subjects = [f"request/{subject}"] if request is None else why_subjects(request)
         events = [event for one in subjects for event in await self._admin.events(one, limit)]
         events.sort(key=lambda event: (event["at"], event["id"]), reverse=True)
-        return {"request": request, "events": events[:limit]}
+        return {"request": request, "placements": await self._placements(subject), "events": events[:limit]}
+
+    async def _placements(self, request: str) -> list[Object]:
+        """How the front ends placed it, oldest first; nothing of a request that they have forgotten."""
+        try:
+            return list((await self._admin.decisions(request))["placements"])
+        except NotFound:
+            return []
 
     async def events(self, subject: str | None, limit: int) -> list[Object]:
         return await self._admin.events(subject, limit)

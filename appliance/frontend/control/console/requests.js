@@ -103,9 +103,29 @@ function detail(state, one) {
       one && timeline(one),
       one?.workers.length > 1 && h("p", {}, `Moved over ${one.workers.join(" → ")}`),
       h("h3", {}, "Why"),
+      (why?.placements ?? []).map(placement),
       why ? events(why.events) : h("p", { class: "dim" }, one ? "Asking…" : "This request is no longer known."),
     ),
   );
+}
+
+const COSTS = [["overlap_blocks", "cached blocks"], ["prefill_tokens", "prefill tokens"], ["decode_blocks", "decode blocks"], ["cost", "cost"]];
+
+/** One decision of the router: who got it, and what spoke for and against each worker. */
+function placement(one) {
+  const facts = [
+    one.worker ? `Placed on ${one.worker}` : "Placed on no worker",
+    one.role !== "aggregated" && one.role,
+    `mode ${one.mode}`,
+    one.queue_wait_s > 0 && `waited ${duration(one.queue_wait_s)}`,
+    one.moved_from.length > 0 && `moved from ${one.moved_from.join(", ")}`,
+  ];
+  const candidates = one.candidates.map((row) => {
+    const costs = COSTS.filter(([name]) => row[name] !== undefined).map(([name, title]) => `${title} ${number(row[name])}`);
+    const verdict = row.chosen ? "chosen" : (row.excluded && `left out: ${row.excluded}`) || "possible";
+    return h("li", {}, h("code", {}, row.rank ? `${row.worker} rank ${row.rank}` : row.worker), h("span", { class: row.chosen ? "verb" : "dim" }, verdict), h("span", { class: "dim" }, costs.join(", ")));
+  });
+  return h("div", { class: "placement" }, h("p", {}, `${facts.filter(Boolean).join(", ")}: ${one.reason}`), h("ul", {}, candidates));
 }
 
 /** Where its time went: until the first token, and after it. */
