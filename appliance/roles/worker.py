@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -14,7 +15,7 @@ from appliance.core.errors import ApplianceError, ModelFileBad, ModelUnavailable
 from appliance.core.identity import WorkerId
 from appliance.core.model_facts import EngineOptions
 from appliance.core.paths import transfer_folder
-from appliance.core.ports import BackgroundEngine, Engine, KvEventSource, LoadSource
+from appliance.core.ports import BackgroundEngine, Engine, KvEventSource, LoadSource, MetricsSource
 from appliance.core.requests import ModelCard
 from appliance.core.settings import DrainSettings
 from appliance.events.local_indexer import LocalIndexer
@@ -25,11 +26,13 @@ from appliance.roles.launching import run_role
 from appliance.roles.model_names import default_served_name
 from appliance.roles.options import WorkerOptions
 from appliance.roles.signals import watch_stop_signals
+from appliance.roles.trace_export import TraceExporter, WorkerSpans
 from appliance.roles.worker_health import WorkerHealth
-from appliance.roles.worker_reports import WorkerCounts, report_loads
+from appliance.roles.worker_reports import WorkerCounts, report_loads, tell_engine_metrics
 from appliance.transport.bus_client import BusClient, connect_bus
 from appliance.transport.link_server import LinkServer
-from appliance.wire.bus_messages import LIFE, ChildHello, Progress, Ready, StartFailed, Stop
+from appliance.transport.worker_link import OnEnded
+from appliance.wire.bus_messages import ENGINE_METRICS, LIFE, ChildHello, Progress, Ready, StartFailed, Stop
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +54,7 @@ class _Worker:
         self._stop = trio.Event()
         self._drain_s = DrainSettings().request_s
         self._bus: BusClient | None = None
+        self._traces: TraceExporter | None = None
 
     async def run(self) -> None:
         async with self._on_the_bus(), trio.open_nursery() as nursery:
@@ -78,6 +82,8 @@ class _Worker:
             await self._report_ready(card)
             await self._stop.wait()  # no deadline: a worker serves until it is told to stop
             await server.drain(self._drain_s)
+            if self._traces is not None:
+                await self._traces.flush()
         finally:
             with trio.move_on_after(DrainSettings().term_s, shield=True):  # shield: the model's memory must be freed
                 await engine.close()
@@ -87,7 +93,14 @@ class _Worker:
     ) -> LinkServer:
         """Serve the engine, with what it says of its cache on record before the first stream."""
         record = LocalIndexer(range(card.rank, card.rank + card.ranks))
-        server = LinkServer(engine, card, self._link_socket(), worker=worker, kv_log=record if card.kv_events else None)
+        server = LinkServer(
+            engine,
+            card,
+            self._link_socket(),
+            worker=worker,
+            kv_log=record if card.kv_events else None,
+            on_ended=self._trace_streams(worker, nursery),
+        )
         if card.kv_events and isinstance(engine, KvEventSource):
             nursery.start_soon(record.run, server.publish_kv_events)
             engine.publish_kv_events(record.take)
@@ -96,8 +109,18 @@ class _Worker:
         if self._bus is not None:
             load_s = time.monotonic() - self._started
             self._bus.answer("metrics", WorkerCounts(engine, card, server.load, record, load_s).tell)
+            if isinstance(engine, MetricsSource):
+                self._bus.answer_later(ENGINE_METRICS, nursery, partial(tell_engine_metrics, engine))
         await nursery.start(server.run)
         return server
+
+    def _trace_streams(self, worker: WorkerId, nursery: trio.Nursery) -> OnEnded | None:
+        """What makes spans of streams; None: they are not recorded."""
+        if not self._options.trace.enabled:
+            return None
+        self._traces = TraceExporter(self._options.trace, role="worker", instance=worker)
+        nursery.start_soon(self._traces.run)
+        return WorkerSpans(worker, self._traces)
 
     async def _local_model(self, nursery: trio.Nursery) -> str | None:
         """Where the model lies, after it was pulled if need be; None when a stop came first."""

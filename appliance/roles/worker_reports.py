@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import trio
 
-from appliance.core.ports import Engine, LoadSource
+from appliance.core.errors import ApplianceError
+from appliance.core.ports import Engine, LoadSource, MetricsSource
 from appliance.core.records import RankLoad
 from appliance.core.requests import ModelCard
 from appliance.events.local_indexer import LocalIndexer
@@ -29,6 +30,14 @@ async def report_loads(source: LoadSource, first_rank: int, publish: Callable[[l
             publish(loads)
             told, told_at = loads, now
         await trio.sleep(LOOK_S)
+
+
+async def tell_engine_metrics(engine: MetricsSource, _: str) -> bytes | None:
+    """What the engine measures of itself, as it writes it; None when it cannot be had now."""
+    try:
+        return await engine.read_metrics()
+    except ApplianceError:
+        return None
 
 
 class WorkerCounts:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from appliance.core.gpus import GIB, Gpu, GpuDemand, GpuFault, GpuGrant, GpuHealth, GpuProcess, GpuScan
+from appliance.core.gpus import Gpu, GpuDemand, GpuFault, GpuGrant, GpuHealth, GpuProcess, GpuScan
 from appliance.core.identity import WorkerId
 from appliance.core.records import LedgerEvent
 from appliance.supervision.gpu_places import Choice, NoRoom, Place, choose

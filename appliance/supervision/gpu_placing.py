@@ -14,7 +14,6 @@ from appliance.supervision.gpu_places import NoRoom, choose
 from appliance.supervision.gpu_releases import UNSEEN
 
 
-
 class GpuPlacing(Protocol):
     """What supervision knows of GPUs. All calls return at once."""
 

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -51,6 +51,7 @@ class BusClient:
         self._decode = to_child_decoder().decode
         self._answers: dict[str, Answer] = {}
         self._answers_about: dict[str, Callable[[str], Any]] = {}
+        self._works: dict[str, tuple[trio.Nursery, Callable[[str], Awaitable[Any]]]] = {}
         self._hear: Hear | None = None
         self._picture: Picture | None = None
         self._stop: Stop | None = None
@@ -63,6 +64,10 @@ class BusClient:
     def answer_about(self, what: str, source: Callable[[str], Any]) -> None:
         """Answer `Pull(what, about)` with what `source(about)` gives."""
         self._answers_about[what] = source
+
+    def answer_later(self, what: str, nursery: trio.Nursery, work: Callable[[str], Awaitable[Any]]) -> None:
+        """Answer `Pull(what, about)` with what `work(about)` returns, in a task of `nursery`; None if it raises."""
+        self._works[what] = nursery, work
 
     def hear_others(self, hear: Hear) -> None:
         """Have `hear` take what other front ends report; without it that is dropped."""
@@ -127,12 +132,24 @@ class BusClient:
                     self._hear(report)
 
     def _answer(self, pull: Pull) -> None:
+        if pull.what in self._works:
+            nursery, work = self._works[pull.what]
+            nursery.start_soon(self._work, pull, work)
+            return
         about = self._answers_about.get(pull.what)
         source = self._answers.get(pull.what, _nothing) if about is None else partial(about, pull.about)
         try:
             frame = encode(Pulled(pull.call, source()))
         except Exception:
             LOG.exception("cannot answer the supervisor")
+            frame = encode(Pulled(pull.call, None))
+        self._connection.outbox.post(frame)
+
+    async def _work(self, pull: Pull, work: Callable[[str], Awaitable[Any]]) -> None:
+        try:
+            frame = encode(Pulled(pull.call, await work(pull.about)))
+        except Exception as error:  # an engine that is lost must not end its worker from here: its own watch does
+            LOG.warning("cannot answer the supervisor about %s: %s", pull.what, error)
             frame = encode(Pulled(pull.call, None))
         self._connection.outbox.post(frame)
 

@@ -60,6 +60,9 @@ class Picture(msgspec.Struct, tag=5, array_like=True, frozen=True):
 LIFE = "life"
 """What `Pull` asks of every process that serves: the members of `supervision.liveness.LifeSign`, or nothing."""
 
+ENGINE_METRICS = "engine_metrics"
+"""What `Pull` asks of workers: the engine's own metrics as bytes, or nothing where it has none."""
+
 
 class Pull(msgspec.Struct, tag=6, array_like=True, frozen=True):
     """Supervisor to child: answer with `Pulled`. `what`: `metrics`, `requests`, `why`."""

@@ -105,6 +105,10 @@ def test_four_replicas_of_a_hub_model(box: Appliance, table: GpuTable) -> None:
     assert promised(box) == dict.fromkeys(before.values(), 1)
     assert box.chat("big/model", "hello", max_tokens=5)["usage"]["completion_tokens"] == 5
 
+    targets = json.loads(box.get("/metrics/workers"))
+    assert len({target["labels"]["worker"] for target in targets}) == 4
+    assert "vllm:num_requests_running{" in box.get(targets[0]["labels"]["__metrics_path__"]).decode()
+
     victim, uuid = next(iter(before.items()))
     table.change(int(uuid[-1]), lost=15)
     eventually(lambda: victim not in gpus_of(box))
@@ -136,9 +140,7 @@ def test_a_model_larger_than_a_gpu_is_split(box: Appliance, table: GpuTable, tmp
     assert box.chat("wide", "hello", max_tokens=5)["usage"]["completion_tokens"] == 5
 
 
-def test_a_model_that_fits_nowhere_is_refused_with_the_figures(
-    box: Appliance, table: GpuTable, tmp_path: Path
-) -> None:
+def test_a_model_that_fits_nowhere_is_refused_with_the_figures(box: Appliance, table: GpuTable, tmp_path: Path) -> None:
     l4(l4(table)).write()
     folder = make_model(tmp_path / "wide", 130 * GIB)
     done = box.run("serve", "--port", "0", *flags(box, str(folder)))

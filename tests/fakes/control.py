@@ -9,7 +9,7 @@ import trio
 
 from appliance.core.errors import Conflict, ModelNotFound, NotFound, Unprocessable
 from appliance.core.records import BusyThreshold, ModelRecord
-from appliance.frontend.control.views import BusyThresholdOrder, Health, Object
+from appliance.frontend.control.views import BusyThresholdOrder, Health, MeasuredEngine, Object
 
 
 class FakeView:
@@ -19,6 +19,7 @@ class FakeView:
         self.report = Health(status="healthy")
         self.thresholds: dict[str, BusyThreshold] = {}
         self.known = {"m"}
+        self.engines: dict[str, bytes] = {}
 
     def health(self) -> Health:
         return self.report
@@ -28,6 +29,16 @@ class FakeView:
 
     async def metrics(self) -> bytes:
         return b"dynamo_frontend_requests_total 1\n"
+
+    async def engine_metrics(self, worker: str) -> bytes:
+        if worker not in self.engines:
+            raise NotFound(f"no worker {worker}")
+        return self.engines[worker]
+
+    async def measured_engines(self) -> list[MeasuredEngine]:
+        return [
+            MeasuredEngine(worker=worker, graph="g", component="w", model="m", engine="vllm") for worker in self.engines
+        ]
 
     def busy_thresholds(self) -> list[BusyThreshold]:
         return list(self.thresholds.values())

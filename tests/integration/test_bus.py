@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -296,3 +297,30 @@ async def lose(stream: SocketStream, words: bytes) -> None:
         while await stream.receive():
             pass
     stream.close()
+
+
+async def test_an_answer_that_takes_its_time_holds_nobody_up(bus: Bus, nursery: trio.Nursery) -> None:
+    go = trio.Event()
+
+    async def work(about: str) -> bytes:
+        await go.wait()
+        if about == "bad":
+            raise RuntimeError("no engine")
+        return about.encode()
+
+    async with bus.join(ChildHello("worker", "w-0", 12)) as worker:
+        worker.answer_later("slow", nursery, work)
+        worker.answer("fast", lambda: 1)
+        await bus.notes.wait(1)
+        (child,) = bus.server.children("worker")
+        answers: dict[str, Any] = {}
+
+        async def ask(about: str) -> None:
+            answers[about] = await child.pull("slow", 5, about)
+
+        async with trio.open_nursery() as asking:
+            asking.start_soon(ask, "good")
+            asking.start_soon(ask, "bad")
+            assert await child.pull("fast", 5) == 1
+            go.set()
+        assert answers == {"good": b"good", "bad": None}

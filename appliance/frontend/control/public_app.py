@@ -1,7 +1,7 @@
 """The public control app: health, metrics, thresholds, documentation and the web console."""
 
 import msgspec
-from quart import Response
+from quart import Response, request
 from quart_trio import QuartTrio
 
 from appliance.core.errors import InvalidRequest
@@ -11,7 +11,7 @@ from appliance.frontend.control.console_views import ConsoleService
 from appliance.frontend.control.openapi import describe_api
 from appliance.frontend.control.pages import docs_page
 from appliance.frontend.control.serving import answer_json, make_app, read_json
-from appliance.frontend.control.views import BusyThresholdOrder, ControlView
+from appliance.frontend.control.views import BusyThresholdOrder, ControlView, MeasuredEngine
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # The page holds its own style, and loads nothing from anywhere.
@@ -53,6 +53,21 @@ def _add_probes(app: QuartTrio, view: ControlView, paths: PathSettings) -> None:
     @app.get(paths.metrics)
     async def metrics() -> Response:
         return Response(await view.metrics(), content_type=METRICS_TYPE)
+
+    @app.get(f"{paths.metrics}/workers")
+    async def engines() -> Response:
+        """Where a Prometheus finds the engines' own metrics, in the form of its HTTP service discovery."""
+        measured = await view.measured_engines()
+        return answer_json([_scrape_target(one, request.host, paths.metrics) for one in measured])
+
+    @app.get(f"{paths.metrics}/workers/<worker>")
+    async def engine_metrics(worker: str) -> Response:
+        return Response(await view.engine_metrics(worker), content_type=METRICS_TYPE)
+
+
+def _scrape_target(one: MeasuredEngine, host: str, path: str) -> dict[str, object]:
+    labels = {"__metrics_path__": f"{path}/workers/{one.worker}", **msgspec.structs.asdict(one)}
+    return {"targets": [host], "labels": labels}
 
 
 def _add_thresholds(app: QuartTrio, view: ControlView) -> None:

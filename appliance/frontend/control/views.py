@@ -44,6 +44,16 @@ class BusyThresholdOrder(msgspec.Struct, frozen=True, kw_only=True):
     active_prefill_tokens_threshold_frac: float | msgspec.UnsetType | None = msgspec.UNSET
 
 
+class MeasuredEngine(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker whose engine has metrics of its own."""
+
+    worker: str
+    graph: str
+    component: str
+    model: str
+    engine: str
+
+
 class ControlView(Protocol):
     """What the public control app shows."""
 
@@ -57,6 +67,14 @@ class ControlView(Protocol):
 
     async def metrics(self) -> bytes:
         """Prometheus text of all processes. Cancelling gives the collection up."""
+        ...
+
+    async def engine_metrics(self, worker: str) -> bytes:
+        """What the engine of a worker writes of itself, unchanged. Raises `NotFound`, `WorkerLost`, `WorkerTimeout`."""
+        ...
+
+    async def measured_engines(self) -> list[MeasuredEngine]:
+        """Workers that serve and whose engine has metrics of its own."""
         ...
 
     def busy_thresholds(self) -> list[BusyThreshold]:

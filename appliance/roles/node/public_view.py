@@ -6,18 +6,23 @@ from typing import Any
 
 import trio
 
+from appliance.core.errors import NotFound
 from appliance.core.identity import instance_number
 from appliance.core.records import BusyThreshold, ModelRecord
-from appliance.frontend.control.views import BusyThresholdOrder, Health, InstanceView
+from appliance.frontend.control.views import BusyThresholdOrder, Health, InstanceView, MeasuredEngine
 from appliance.roles.node.board import Board
 from appliance.roles.node.front_end_totals import PULL_S, FrontEndTotals
 from appliance.roles.node.gpu_views import add_gpu_metrics
 from appliance.roles.node.tuning import Tuning
 from appliance.roles.node.worker_series import worker_series
+from appliance.roles.options import SERVERS
 from appliance.supervision.views import WorkerView
 from appliance.telemetry.cells import Metrics, Series, merge_series
 from appliance.telemetry.metrics import TABLE, render
 from appliance.transport.bus_server import BusServer
+from appliance.wire.bus_messages import ENGINE_METRICS
+
+ENGINE_METRICS_S = 10.0  # engines write them out beside their work; of many ranks that may take seconds
 
 
 class NodeView:
@@ -48,6 +53,27 @@ class NodeView:
             nursery.start_soon(pull_workers)
             front_ends = await self._totals.pull(self._bus)
         return render(merge_series([front_ends, self._own_series(pulled)]), self._board.settings.http.metrics_prefix)
+
+    async def engine_metrics(self, worker: str) -> bytes:
+        child = self._bus.find("worker", worker)
+        text = None if child is None else await child.pull(ENGINE_METRICS, ENGINE_METRICS_S)
+        if not isinstance(text, bytes):
+            raise NotFound(f"there is no worker {worker} whose engine has metrics of its own")
+        return text
+
+    async def measured_engines(self) -> list[MeasuredEngine]:
+        await trio.lowlevel.checkpoint()
+        return [
+            MeasuredEngine(
+                worker=view.id,
+                graph=view.instance.graph,
+                component=view.instance.component,
+                model=view.card.name,
+                engine=view.card.engine,
+            )
+            for view in self._board.workers()
+            if view.phase == "ready" and view.card is not None and view.card.engine in SERVERS
+        ]
 
     def busy_thresholds(self) -> list[BusyThreshold]:
         return self._tuning.thresholds()

@@ -94,3 +94,15 @@ async def test_documents_are_self_contained(client: Client) -> None:
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", page)
     assert "/v1/chat/completions" in page
+
+
+async def test_metrics_of_engines_pass_unchanged_and_are_found(client: Client, view: FakeView) -> None:
+    view.engines["w-1"] = b'vllm:x{engine="0"} 1.0\n'
+    answer = await client.get("/metrics/workers/w-1")
+    assert (await answer.get_data(), answer.content_type) == (
+        view.engines["w-1"],
+        "text/plain; version=0.0.4; charset=utf-8",
+    )
+    (target,) = await (await client.get("/metrics/workers")).get_json()
+    assert target["labels"]["__metrics_path__"] == "/metrics/workers/w-1"
+    assert (await client.get("/metrics/workers/none")).status_code == 404
