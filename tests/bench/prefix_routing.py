@@ -1,4 +1,4 @@
-"""Router modes on shared prefixes and on sessions, with processes: `python -m tests.bench.prefix_routing [--slow-down 2]`.
+"""Router modes on shared prefixes and on sessions, with processes: `python -m tests.bench.prefix_routing`.
 
 The workloads and the modelled engines of `virtual_routing.py`, but each worker, the front end, its event plane and the
 client are real. An engine's passes take the time that the model says, times `--slow-down`; the pauses of the workloads
@@ -78,8 +78,9 @@ class Summary:
 
     def row(self, workload: str, mode: str, baseline: float) -> str:
         """A line of the table."""
+        ratio = baseline / self.ttft
         return (
-            f"{workload:24}{mode:14}{self.requests:>9}{self.ttft:>9.1f}{self.ttft_p99:>8.0f}{baseline / self.ttft:>7.2f}"
+            f"{workload:24}{mode:14}{self.requests:>9}{self.ttft:>9.1f}{self.ttft_p99:>8.0f}{ratio:>7.2f}"
             f"{self.cached:>8.3f}{self.of_ideal:>10.3f}{self.work:>15.2f}{sum(self.errors.values()):>8}"
             f"{self.late_p99:>13.1f}" + (f"  {dict(self.errors)}" if self.errors else "")
         )
@@ -154,7 +155,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--binary", help="the executable to measure; without it `python -m appliance`")
-    parser.add_argument("--slow-down", type=float, default=2.0, help="how much slower engines and arrivals are")
+    parser.add_argument("--slow-down", type=float, default=1.0, help="how much slower engines and arrivals are")
     parser.add_argument("--modes", nargs="+", default=MODES, choices=MODES)
     parser.add_argument("--requests", type=int, default=SharedPrefixes.requests, help="of the first workload")
     options = parser.parse_args()
