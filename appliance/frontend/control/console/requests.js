@@ -8,6 +8,7 @@ import { events } from "./overview.js";
 export const TITLE = "Requests";
 
 const EVERY_MS = 1500;
+const STEP = 50; // rows that are shown at first, and more by
 const RATED_S = 0.005; // a shorter time after the first token tells no rate
 const COLUMNS = ["Time", "Model", "Status", "First token", "Duration", "In", "Out", "Cached", "Tokens/s", "Worker"];
 
@@ -18,7 +19,7 @@ const asked = () => {
 
 export function enter(main, shared) {
   const ended = new AbortController();
-  const state = { rows: [], open: asked(), why: null, filter: "" };
+  const state = { rows: [], open: asked(), why: null, filter: "", most: STEP };
   const table = h("div");
   const filter = h("input", { type: "search", placeholder: "Filter by model, status, worker or id", "aria-label": "Filter", "data-focus": "", oninput: () => ((state.filter = filter.value.toLowerCase()), draw()) });
   const root = h("div", { class: "page" }, h("div", { class: "row" }, h("h1", { class: "grow" }, TITLE), filter), table);
@@ -29,6 +30,7 @@ export function enter(main, shared) {
     draw();
   };
   listen(root, {
+    more: () => ((state.most += STEP), draw()),
     open: ({ id }) => {
       state.open = state.open === id ? null : id;
       state.why = null;
@@ -62,6 +64,11 @@ function list(state) {
   const rows = state.rows.filter((one) => !state.filter || JSON.stringify(one).toLowerCase().includes(state.filter));
   const missing = state.open && !state.rows.some((one) => one.id === state.open);
   if (!rows.length && !missing) return h("p", { class: "dim" }, state.filter ? "Nothing matches." : "No request was made yet.");
+  const more = rows.length > state.most && h("div", { class: "buttons" }, h("button", { type: "button", "data-action": "more" }, `${rows.length - state.most} more`));
+  return h("div", {}, rowsTable(state, rows.slice(0, state.most), missing), more);
+}
+
+function rowsTable(state, rows, missing) {
   return h(
     "table",
     { class: "table", role: "table" }, // the roles stay when narrow pages show cards
