@@ -21,7 +21,7 @@ PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 def build_public_app(
     view: ControlView, paths: PathSettings | None = None, console: ConsoleService | None = None
 ) -> QuartTrio:
-    """The app, reading all it shows from `view`; the probes are at `paths`. Without `console` its pages have no data."""
+    """The app, showing what `view` says; the probes are at `paths`. Without `console` the pages have no data."""
     paths = paths or PathSettings()
     app = make_app("appliance.public")
     _add_probes(app, view, paths)
