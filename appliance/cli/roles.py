@@ -48,6 +48,7 @@ def worker(ctx: click.Context, /, **flags: Any) -> int:
         models=call.paths.models,
         hub=settings.hub,
         log=settings.log,
+        trace=settings.trace,
         debug=call.debug,
     )
     return run_worker(options)

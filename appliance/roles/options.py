@@ -7,7 +7,7 @@ from pathlib import Path
 from appliance.core.config import ChildEnvironment
 from appliance.core.paths import Paths
 from appliance.core.requests import Task
-from appliance.core.settings import HubSettings, LogSettings, Settings, SupervisionSettings
+from appliance.core.settings import HubSettings, LogSettings, Settings, SupervisionSettings, TraceSettings
 
 ENGINES = ("auto", "llamacpp", "mocker", "vllm", "sglang", "trtllm", "remote")
 """What `--engine` may be; `auto` looks at the model."""
@@ -76,6 +76,7 @@ class WorkerOptions:
     """Where hub models lie; None: only paths can be served."""
     hub: HubSettings = field(default_factory=HubSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    trace: TraceSettings = field(default_factory=TraceSettings)
     debug: bool = False
 
 

@@ -143,6 +143,8 @@ TABLE: tuple[MetricSpec, ...] = (
     _gauge(KVI + "listeners", "Subscriptions to engines.", "status"),
     _counter("appliance_kv_event_batches_total", "Batches of cache events of engines, by what became of them.", "fate"),
     _counter("appliance_kv_event_issues_total", "Cache events of engines that were not taken as they stand.", "issue"),
+    _counter("appliance_trace_spans_total", "Spans of front ends, by what became of them.", "fate"),
+    _counter("appliance_audit_records_total", "Records of the audit log, by what became of them.", "fate"),
     _counter("appliance_worker_restarts_total", "Starts of worker processes after the first.", "component"),
     _gauge("appliance_gpu_memory_used_bytes", "GPU memory that processes use.", "gpu", "uuid"),
     _gauge("appliance_gpu_memory_total_bytes", "GPU memory that processes can use.", "gpu", "uuid"),

@@ -12,7 +12,7 @@ from appliance.core.ports import Engine, FileSource, KvEventLog
 from appliance.core.records import RankLoad
 from appliance.core.requests import ModelCard
 from appliance.transport.limits import LinkLimits
-from appliance.transport.worker_link import WorkerLink, WorkerSide
+from appliance.transport.worker_link import OnEnded, WorkerLink, WorkerSide
 from appliance.transport.worker_load import WorkerLoad
 from appliance.wire.framing import encode
 from appliance.wire.link_messages import KvEvents, LoadReport
@@ -35,11 +35,12 @@ class LinkServer:
         worker: str,
         files: FileSource | None = None,
         kv_log: KvEventLog | None = None,
+        on_ended: OnEnded | None = None,
         limits: LinkLimits | None = None,
     ) -> None:
         """`path` is the unix socket to listen at. `files`: where the card's files are, by default the engine itself.
 
-        `kv_log` answers front ends that missed what `publish_kv_events` sent.
+        `kv_log` answers front ends that missed what `publish_kv_events` sent. `on_ended` hears of every stream's end.
         """
         if files is None and isinstance(engine, FileSource):
             files = engine
@@ -54,6 +55,7 @@ class LinkServer:
             kv_log=kv_log,
             limits=limits or LinkLimits(),
             load=self.load,
+            on_ended=on_ended,
         )
         self._links: set[WorkerLink] = set()
 

@@ -8,7 +8,7 @@ from typing import Any
 from appliance.core.errors import ApplianceError, LinkBroken, NotFound, NotImplementedHere, Overloaded
 from appliance.core.identity import Digest, WorkerId
 from appliance.core.ports import Engine, FileSource, KvEventLog, TokenizeSource
-from appliance.core.requests import EngineRequest, ModelCard, TokenChunk
+from appliance.core.requests import EngineRequest, EngineUsage, ModelCard, TokenChunk
 from appliance.transport.connection import Connection
 from appliance.transport.error_codes import code_and_message
 from appliance.transport.limits import LinkLimits
@@ -37,6 +37,10 @@ from appliance.wire.link_messages import (
 )
 from appliance.wire.streams import ByteStream
 
+OnEnded = Callable[[EngineRequest, float, EngineUsage | None, str], None]
+"""Called when a stream has ended: its request, the `perf_counter` of its start, what it used if it came to its end,
+and the code of its error, `cancelled`, or nothing."""
+
 FILE_PART_BYTES = 64 * 1024
 GATHER_LIMIT = 4096  # chunks held for one Step; an engine that emits more in one pass gives several
 
@@ -53,6 +57,7 @@ class WorkerSide:
     """None: the engine does not say what its cache holds."""
     limits: LinkLimits = field(default_factory=LinkLimits)
     load: WorkerLoad
+    on_ended: OnEnded | None = None
 
 
 class WorkerLink:
@@ -130,12 +135,14 @@ class WorkerLink:
             self._connection.start(lambda: self._run_stream(number, stream))
 
     async def _run_stream(self, number: int, stream: WorkerStream) -> None:
-        started, outcome = perf_counter(), CANCELLED
+        started, outcome, on_ended = perf_counter(), CANCELLED, self._side.on_ended
         try:
             outcome = await stream.run(self._side.engine)
         finally:
             del self._streams[number]
             self._side.load.leave(perf_counter() - started, outcome)
+            if on_ended is not None:
+                on_ended(stream.request, started, stream.usage, outcome)
 
     def _begin_call(self, number: int, answer: Callable[[], Awaitable[None]]) -> None:
         if self._is_full():

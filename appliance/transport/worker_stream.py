@@ -31,12 +31,14 @@ class WorkerStream:
         post: Callable[[Any], None],
     ) -> None:
         self._number = number
-        self._request = request
+        self.request = request
         self._add_chunk = add_chunk
         self._post = post
         self._over = False
         self._evicted = self._given_up = False
         self._scope = trio.CancelScope()
+        self.usage: EngineUsage | None = None
+        """Of a stream that has come to its end."""
         self.room = outbox.room
 
     def emit(
@@ -53,6 +55,7 @@ class WorkerStream:
             return
         if finish is not None:
             self._over = True
+            self.usage = usage
         self._add_chunk(TokenChunk(self._number, token_ids, finish, usage, logprobs, handover, text))
 
     def cancel(self) -> None:
@@ -70,8 +73,8 @@ class WorkerStream:
 
         Returns the code of its error, `CANCELLED`, or nothing.
         """
-        if self._request.deadline_s is not None:
-            self._scope.deadline = trio.current_time() + self._request.deadline_s
+        if self.request.deadline_s is not None:
+            self._scope.deadline = trio.current_time() + self.request.deadline_s
         fault: Exception | None = None
         with self._scope:
             try:
@@ -86,22 +89,22 @@ class WorkerStream:
         return code
 
     async def _ask(self, engine: Engine) -> None:
-        if self._request.task == "generate":
-            await engine.generate(self._request, self)
+        if self.request.task == "generate":
+            await engine.generate(self.request, self)
             return
-        values = array("f", await engine.embed(self._request))
+        values = array("f", await engine.embed(self.request))
         if sys.byteorder == "big":
             values.byteswap()
         if not self._over:
             self._over = True
-            self._post(Vector(self._number, values.tobytes(), len(self._request.token_ids)))
+            self._post(Vector(self._number, values.tobytes(), len(self.request.token_ids)))
 
     def _explain(self, fault: Exception | None) -> Exception:
         """Why the stream ended without a last chunk."""
         if self._evicted:
             return WorkerLost("cannot finish the stream: its worker was stopped")
         if self._scope.cancelled_caught:
-            return WorkerTimeout(f"cannot finish the stream within its deadline of {self._request.deadline_s:g} s")
+            return WorkerTimeout(f"cannot finish the stream within its deadline of {self.request.deadline_s:g} s")
         if fault is None:
             return EngineFailed("cannot finish the stream: the engine ended it without a last token")
         if not isinstance(fault, ApplianceError):
