@@ -64,7 +64,10 @@ def choose_engine(engine: str, facts: ModelFacts, options: EngineOptions, state_
     if engine not in ENGINES:
         raise UsageError(f"engine {engine!r} is not in this build; known: {', '.join(ENGINES)}")
     if facts.path.suffix != ".gguf":
-        raise ModelFileBad(f"the embedded engine runs GGUF files, and {facts.path.name} is none")
+        raise ModelFileBad(
+            f"the embedded engine runs GGUF files, and {facts.path.name} is none; for safetensors on a GPU install an"
+            " engine with `engine install vllm`"
+        )
     import psutil
 
     from appliance.engines.llamacpp.engine import LlamaCppEngine

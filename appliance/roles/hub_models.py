@@ -86,10 +86,21 @@ def pin_model(engine: str, model: str, source: ModelSource) -> str:
     reference = hub_reference(engine, model)
     if reference is None:
         return model
-    watch = PullWatch(
+    return str(source.puller(_unheard()).resolve(reference, source.wish(engine, to_serve=True)))
+
+
+def hub_holds_gguf(reference: HubReference, source: ModelSource) -> bool:
+    """Whether a repository has GGUF models. Asks the hub only when the model does not lie here. Blocks.
+
+    Raises `ModelUnavailable`, `HubUnreachable`.
+    """
+    return source.puller(_unheard()).holds_gguf(reference)
+
+
+def _unheard() -> PullWatch:
+    return PullWatch(
         on_progress=lambda _: None, say=lambda _: None, pause=time.sleep, clock=time.monotonic, now=time.time
     )
-    return str(source.puller(watch).resolve(reference, source.wish(engine, to_serve=True)))
 
 
 async def fetch_model(

@@ -16,6 +16,7 @@ from appliance.models.hub.choice import Wish, choose_files
 from appliance.models.hub.digests import is_whole
 from appliance.models.hub.download import Watch, fetch_file
 from appliance.models.hub.files import RepoFile, Selection, Snapshot
+from appliance.models.hub.gguf_choice import gguf_models
 from appliance.models.hub.known_sizes import KnownSizes
 from appliance.models.hub.progress import Meter, amount
 from appliance.models.hub.reference import HubReference
@@ -104,6 +105,14 @@ class Puller:
         with suppress(ModelUnavailable):  # the pull will say what is wrong with it
             KnownSizes(self._store.root).note(pinned, self._select(pinned, snapshot, wish))
         return pinned
+
+    def holds_gguf(self, reference: HubReference) -> bool:
+        """Whether the repository of a reference has GGUF models. Raises as `resolve` does."""
+        if found := self._store.find_main(reference):
+            return bool(found[1])
+        if self._hub is None:
+            raise offline_refusal(reference)
+        return bool(gguf_models(self._hub.snapshot(reference).files))
 
     def _here(self, reference: HubReference, wish: Wish) -> Pulled | None:
         found = self._store.find_main(reference)

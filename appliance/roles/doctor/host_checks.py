@@ -114,13 +114,21 @@ def check_engines(scene: Scene) -> Iterator[Finding]:
         if importlib.util.find_spec(module) is None:
             yield fail(f"{engine} is missing", "install the package again")
         else:
-            yield ok(f"{engine} is built in")
+            yield ok(f"{engine} is built in{_computes_on(engine)}")
     folder = scene.paths.state_dir / "engines"
     try:
         installed = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     except OSError:
         installed = []
     yield ok(f"installed besides: {', '.join(installed) or 'none'}")
+
+
+def _computes_on(engine: str) -> str:
+    if engine != "llamacpp":
+        return ""
+    from appliance.engines.llamacpp.devices import gpu_backends
+
+    return f", computes on {', '.join(gpu_backends()) or 'the CPU only'}"
 
 
 def _version(text: str) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from appliance.graph.kinds import DGD
 from appliance.graph.manifest import parse_manifests
 from appliance.graph.serve import ServeModel, build_serve_graph
 from appliance.models.demo import DEMO_NAME
+from appliance.roles.auto_engine import chosen_engine
 from appliance.roles.hub_models import model_source, pin_model
 from appliance.roles.model_names import default_served_name
 from appliance.roles.node.objects import apply_graph
@@ -40,28 +41,30 @@ async def write_first_graph(store: StateStore, options: NodeOptions) -> bool:
             if options.wish != WorkerWish():
                 raise UsageError("engine and worker flags need a MODEL; stored graphs are changed with `apply`")
             return False
-        apply_graph(writer, _serve_graph(options, (DEMO_NAME,)))
+        apply_graph(writer, _serve_graph(options, ((DEMO_NAME, options.wish.engine),)))
         return True
 
     return await store.write(change)
 
 
-def _pin_models(options: NodeOptions) -> tuple[str, ...]:
-    """The models of the command line, those of a hub with the commit that they mean today."""
+def _pin_models(options: NodeOptions) -> tuple[tuple[str, str], ...]:
+    """The models of the command line, those of a hub with the commit that they mean today, each with its engine."""
+    wanted = options.wish.engine
     if "url" in options.wish.engine_args:  # who runs the server has the models
-        return options.models
-    if "url" in options.wish.engine_args:  # who runs the server has the model
-        return options.models
+        return tuple((model, wanted) for model in options.models)
     source = model_source(options.settings.hub, options.paths.models, environment())
-    return tuple(pin_model(options.wish.engine, model, source) for model in options.models)
+    engines = [chosen_engine(wanted, model, source, options.paths.state_dir / "engines") for model in options.models]
+    return tuple(
+        (pin_model(engine, model, source), engine) for model, engine in zip(options.models, engines, strict=True)
+    )
 
 
-def _serve_graph(options: NodeOptions, models: tuple[str, ...]) -> dict[str, Any]:
+def _serve_graph(options: NodeOptions, models: tuple[tuple[str, str], ...]) -> dict[str, Any]:
     wish = options.wish
     wanted = [
         ServeModel(
             model=model,
-            engine=wish.engine,
+            engine=engine,
             replicas=wish.replicas,
             prefill=wish.prefill,
             decode=wish.decode,
@@ -73,7 +76,7 @@ def _serve_graph(options: NodeOptions, models: tuple[str, ...]) -> dict[str, Any
             reasoning_parser=wish.reasoning_parser,
             pinned=(wish.served_model_name or default_served_name(model)) in options.pinned,
         )
-        for model in models
+        for model, engine in models
     ]
     return build_serve_graph(wanted, frontends=options.settings.http.frontend_processes)
 
