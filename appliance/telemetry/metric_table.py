@@ -111,13 +111,22 @@ TABLE: tuple[MetricSpec, ...] = (
     ),
     _histogram(
         OV + "block_hashing_ms",
-        "Hashing the blocks of a prompt; one placement in a few is timed.",
+        "Hashing the blocks of a prompt; one placement in 16 is timed.",
         HASHING_MS,
         "router_id",
     ),
-    _histogram(OV + "seq_hashing_ms", "Hashing the prefixes of a prompt.", HASHING_MS, "router_id"),
-    _histogram(OV + "indexer_find_matches_ms", "Looking a prompt up in the index.", PLACING_MS, "router_id"),
-    _histogram(OV + "scheduling_ms", "Eligibility, cost, choice and booking.", PLACING_MS, "router_id"),
+    _histogram(
+        OV + "seq_hashing_ms", "Hashing the prefixes of a prompt; one placement in 16.", HASHING_MS, "router_id"
+    ),
+    _histogram(
+        OV + "indexer_find_matches_ms",
+        "Looking a prompt up in the index; one placement in 16.",
+        PLACING_MS,
+        "router_id",
+    ),
+    _histogram(
+        OV + "scheduling_ms", "Eligibility, cost, choice and booking; one placement in 16.", PLACING_MS, "router_id"
+    ),
     _histogram(OV + "total_ms", "All of a placement but waiting; one in a few is timed.", PLACING_MS, "router_id"),
     _histogram(RP + "send_seconds", "Handing a request to the link of its worker.", SEND),
     _histogram(RP + "roundtrip_ttft_seconds", "Sending a request to its first token.", TTFT),
