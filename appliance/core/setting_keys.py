@@ -129,6 +129,7 @@ PATTERNS = {
 }
 """What texts of a setting, or of a whole group, must look like, and how to say so."""
 ANY_TEXT = (re.compile(""), "")
+LARGEST = 2**63 - 1  # what fits the messages between our processes
 NOT_NEGATIVE = (0, math.inf)  # times, counts and sizes: what holds for every other number
 
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -242,7 +243,7 @@ def _check_number(key: SettingKey, value: Any, origin: str) -> int | float:
         isinstance(value, bool)
         or not isinstance(value, allowed)
         or not math.isfinite(value)
-        or not low <= value <= high
+        or not low <= value <= min(high, LARGEST)
     ):
         raise _unusable(key, value, origin, _number_rule(key))
     return float(value) if key.number is float else int(value)

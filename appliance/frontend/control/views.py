@@ -5,7 +5,7 @@ Plain data in and out. Every method may raise an `ApplianceError`, which becomes
 
 from collections.abc import AsyncIterable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 
@@ -35,12 +35,16 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     instances: list[InstanceView] = []
 
 
+Tokens = Annotated[int, msgspec.Meta(le=2**63 - 1)]
+"""What fits the messages to the front ends."""
+
+
 class BusyThresholdOrder(msgspec.Struct, frozen=True, kw_only=True):
     """Body of POST /busy_threshold: what is left out stays, null turns a test off."""
 
     model: str
     active_decode_blocks_threshold: float | msgspec.UnsetType | None = msgspec.UNSET
-    active_prefill_tokens_threshold: int | msgspec.UnsetType | None = msgspec.UNSET
+    active_prefill_tokens_threshold: Tokens | msgspec.UnsetType | None = msgspec.UNSET
     active_prefill_tokens_threshold_frac: float | msgspec.UnsetType | None = msgspec.UNSET
 
 

@@ -85,6 +85,7 @@ async def test_the_same_value_is_no_change(board: FakeBoard, store: MemoryStateS
         ("http.tls_cert_path", "/x", "restart"),
         ("router.mode", "fast", "must be one of"),
         ("router.ttl_s", "-1", "at least 0"),
+        ("router.active_prefill_tokens_threshold", "9" * 30, "cannot use"),
         ("router.track_output_blocks", "perhaps", "true or false"),
         ("router.prefill_load_model", "aic", "queue_policy fcfs"),
     ],

@@ -63,6 +63,7 @@ async def test_busy_threshold(client: Client) -> None:
         (b'{"model":3}', 400),
         (b'{"model":"m","active_decode_blocks_threshold":1.5}', 400),
         (b'{"model":"m","active_prefill_tokens_threshold":-1}', 400),
+        (b'{"model":"m","active_prefill_tokens_threshold":99999999999999999999}', 400),
         (b'{"model":"other"}', 404),
     ],
 )
