@@ -40,7 +40,7 @@ BODIES: dict[str, list[dict[str, object]]] = {
     "/v1/messages/count_tokens": [{"model": "m", "messages": SAY}],
     "/v1/tokenize": [{"model": "m", "prompt": "x", "return_token_strs": True}, {"model": "m", "messages": SAY}],
     "/v1/detokenize": [{"model": "m", "tokens": [1, 2, 3]}],
-    "/busy_threshold": [{"model": "m", "active_prefill_tokens_threshold": 5}],
+    "/busy_threshold": [{"model": "nobody", "active_prefill_tokens_threshold": 5}],
 }
 PIECES = (
     b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b"null", b"true", b"-1", b"1e999", b"0.5", b"9" * 30, b"\x00",
