@@ -64,8 +64,9 @@ release: $(READY) ## executable, packages, install script and SHA256SUMS in out/
 e2e: $(READY) ## end-to-end tests, on the executable with BINARY=out/dist/dynamo-appliance
 	@$(BIN)/python -m pytest -q tests/e2e $(if $(BINARY),--binary $(abspath $(BINARY))) $(ARGS)
 
-bench: $(READY) ## measure the request path
+bench: $(READY) ## measure the request path, and the router modes (3 minutes each)
 	@$(BIN)/python -m tests.bench.frontend $(if $(BINARY),--binary $(abspath $(BINARY))) $(ARGS)
+	@$(BIN)/python -m tests.bench.prefix_routing $(if $(BINARY),--binary $(abspath $(BINARY)))
 
 golden: $(READY) ## write the expected outputs of the golden tests anew
 	@$(BIN)/python -m pytest -q tests/golden --regenerate $(ARGS)

@@ -59,8 +59,9 @@ def profile(one: Appliance, folder: Path, options: argparse.Namespace) -> dict[s
     argv += ["--concurrency", options.concurrency, "--request-count", options.requests]
     argv += ["--warmup-request-count", options.concurrency, "--random-seed", 1, "--ui-type", "simple"]
     argv += ["--no-gpu-telemetry", "--artifact-dir", folder]
-    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-    done = subprocess.run([str(word) for word in argv], env=os.environ | offline, timeout=RUN_S, check=False)
+    # With HF_HUB_OFFLINE it takes a folder for the name of a model; without, it asks the hub nothing for a folder.
+    env = {name: value for name, value in os.environ.items() if name not in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")}
+    done = subprocess.run([str(word) for word in argv], env=env, timeout=RUN_S, check=False)
     exports = list(folder.rglob("profile_export_aiperf.json"))
     if done.returncode or not exports:
         sys.exit(f"error: aiperf ended with {done.returncode} and {len(exports)} exports")

@@ -157,17 +157,18 @@ def main() -> None:
     parser.add_argument("--binary", help="the executable to measure; without it `python -m appliance`")
     parser.add_argument("--slow-down", type=float, default=1.0, help="how much slower engines and arrivals are")
     parser.add_argument("--modes", nargs="+", default=MODES, choices=MODES)
+    parser.add_argument("--workloads", nargs="+", default=("shared", "sessions"), choices=("shared", "sessions"))
     parser.add_argument("--requests", type=int, default=SharedPrefixes.requests, help="of the first workload")
     options = parser.parse_args()
     binary = str(Path(options.binary).resolve()) if options.binary else None
     slow_down = options.slow_down
     shared = SharedPrefixes(requests=options.requests)
     print(f"slow-down {slow_down}, load of the machine {os.getloadavg()[0]:.1f}\n{HEADER}", flush=True)
-    cases: list[tuple[str, int, Callable[[int], Awaitable[list[Visit]]]]] = [
-        ("80 % shared, 8 workers", 8, partial(shared_prefixes, slow_down=slow_down, load=shared)),
-        ("sessions, 3 workers", 3, partial(sessions, slow_down=slow_down, load=Sessions())),
-    ]
-    for name, workers, drive in cases:
+    cases: dict[str, tuple[str, int, Callable[[int], Awaitable[list[Visit]]]]] = {
+        "shared": ("80 % shared, 8 workers", 8, partial(shared_prefixes, slow_down=slow_down, load=shared)),
+        "sessions": ("sessions, 3 workers", 3, partial(sessions, slow_down=slow_down, load=Sessions())),
+    }
+    for name, workers, drive in (cases[each] for each in options.workloads):
         baseline = 0.0
         for mode in options.modes:
             done = run(binary, workers, mode, slow_down, drive)
