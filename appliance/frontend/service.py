@@ -14,6 +14,7 @@ from appliance.core.ports import WorkerTransport
 from appliance.core.requests import EngineRequest, StopConditions
 from appliance.core.settings import RequestSettings
 from appliance.frontend.accounts import Account, Accounts
+from appliance.frontend.audit import AuditEntry, AuditLog
 from appliance.frontend.catalog import Catalog, ServedModel
 from appliance.frontend.choice_runs import AnswerRun
 from appliance.frontend.client_ids import ClientIds
@@ -53,9 +54,11 @@ class GenerationService:
         transport: WorkerTransport,
         accounts: Accounts,
         settings: Callable[[], RequestSettings],
+        audit: AuditLog | None = None,
     ) -> None:
         self._catalog, self._router, self._transport = catalog, router, transport
         self._accounts, self._settings = accounts, settings
+        self._audit = audit
         self._vigil = Vigil()
         self.client_ids = ClientIds()
 
@@ -65,7 +68,14 @@ class GenerationService:
 
     async def chat(self, exchange: Exchange, *, dispatch: Dispatch = NO_DISPATCH) -> None:
         """`POST /v1/chat/completions`."""
-        await self._generate(exchange, "chat_completions", decode_chat, partial(chat_format, dispatch=dispatch))
+        make_format = partial(chat_format, dispatch=dispatch)
+        entry = None if self._audit is None else self._audit.begin(exchange.request.body)
+        if entry is None:
+            await self._generate(exchange, "chat_completions", decode_chat, make_format)
+            return
+        with entry:
+            decode, taped = entry.decoding(decode_chat), entry.taping(make_format)
+            await self._generate(exchange, "chat_completions", decode, taped, entry)
 
     async def completion(self, exchange: Exchange) -> None:
         """`POST /v1/completions`."""
@@ -115,7 +125,12 @@ class GenerationService:
             exchange.respond(200, body)
 
     async def _generate(
-        self, exchange: Exchange, endpoint: PublicEndpoint, decode: Decode, make_format: MakeFormat
+        self,
+        exchange: Exchange,
+        endpoint: PublicEndpoint,
+        decode: Decode,
+        make_format: MakeFormat,
+        entry: AuditEntry | None = None,
     ) -> None:
         with self._accounts.request(new_id(), endpoint) as account:
             client_id = exchange.request.headers.get(b"x-request-id")
@@ -161,6 +176,8 @@ class GenerationService:
                     raise
             finally:
                 self._settle(account, answer)
+                if entry is not None:
+                    entry.used(answer.usage())
 
     async def _ready_model(self, name: ModelName, account: Account, pins: Pins) -> ServedModel:
         """The model once it has a ready worker.

@@ -5,7 +5,7 @@ import logging
 import secrets
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import trio
@@ -25,12 +25,14 @@ from appliance.frontend.routes import PublicRoutes
 from appliance.frontend.service import GenerationService
 from appliance.frontend.stages import PromptTimes
 from appliance.frontend.token_service import TokenService
+from appliance.frontend.tracing import RequestTracer
 from appliance.roles.demand_reports import report_demand
 from appliance.roles.frontend_measures import FrontendMeasures
 from appliance.roles.frontend_recall import recall
 from appliance.roles.launching import run_role
 from appliance.roles.options import FrontendOptions
 from appliance.roles.placement_sync import PlacementSync
+from appliance.roles.request_records import RequestRecords
 from appliance.roles.signals import watch_stop_signals
 from appliance.routing.router import Router
 from appliance.routing.slots import thresholds_by_model
@@ -115,7 +117,11 @@ class _Frontend:
         self._caches = IndexFeed(nursery, links, self._router, self._count_warning)
         self._fleet = Fleet(links, self._catalog, self._router, nursery, self._caches)
         self._apply(first)
-        service = GenerationService(self._catalog, self._router, links, self._accounts, lambda: self._settings.requests)
+        records = self._records = RequestRecords(self._settings, self._id, self._metrics)
+        records.start(nursery)
+        service = GenerationService(
+            self._catalog, self._router, links, self._accounts, lambda: self._settings.requests, records.audit
+        )
         bus.answer_about("why", partial(recall, service.client_ids, self._router, self._accounts))
         nursery.start_soon(service.run)
         nursery.start_soon(report_demand, bus, self._router, self._accounts)
@@ -132,7 +138,8 @@ class _Frontend:
             tls=tls,
             guard=lambda exchange: self._rules(exchange),
             render=partial(render_error, messages_path=paths.messages),
-            on_done=log_access if http.access_log else None,
+            on_request=None if records.tracer is None else records.tracer.begin,
+            on_done=on_done(records.tracer, access_log=http.access_log),
         )
         await nursery.start(listener.run)
         spare_the_collector()
@@ -156,6 +163,7 @@ class _Frontend:
 
     async def _leave(self, bus: BusClient, listener: Listener, stop: Stop, following: trio.CancelScope) -> None:
         await listener.drain(stop.drain_s, stop.idle_s)
+        await self._records.flush()
         bus.post(LastTotals(self._measures.series()))
         following.cancel()
 
@@ -230,12 +238,25 @@ def access_line(exchange: Exchange) -> str:
     if request_id is not None:
         line += f" x_request_id={_shown(request_id)}"
     if span is not None:
-        line += f" trace_id={span.trace_id} span_id={span.span_id} parent_id={span.parent_id}"
+        line += f" trace_id={span.trace_id} span_id={span.span_id}"
+        line += f" parent_id={span.parent_id}" if span.parent_id else ""
     return line
 
 
 def _shown(text: bytes) -> str:
     return text.decode("ascii", "backslashreplace").replace(" ", "\\x20")
+
+
+def on_done(tracer: RequestTracer | None, *, access_log: bool) -> Callable[[Exchange], None] | None:
+    """What the listener calls for each answered request."""
+    if tracer is None or not access_log:
+        return log_access if access_log else None if tracer is None else tracer.end
+
+    def log_and_end(exchange: Exchange) -> None:
+        log_access(exchange)
+        tracer.end(exchange)
+
+    return log_and_end
 
 
 def log_access(exchange: Exchange) -> None:
