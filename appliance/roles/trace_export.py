@@ -5,6 +5,7 @@ A collector that is slow, down or wrong costs a bounded queue of spans, two log 
 
 import logging
 import time
+from dataclasses import dataclass
 
 import trio
 
@@ -23,16 +24,23 @@ from appliance.telemetry.trace import continue_trace
 log = logging.getLogger(__name__)
 
 BATCH_SPANS = 512
-GATHER_S = 1.0
-"""From the first span of a batch to its export."""
-EXPORT_S = 10.0
-FIRST_RETRY_S = 1.0
-LONGEST_RETRY_S = 30.0
-FLUSH_S = 2.0
-"""Longest wait for the collector at the end of a process."""
 RETRYABLE = frozenset((429, 500, 502, 503, 504))
 """Statuses after which the same batch is sent again. OTLP leaves out 500, with which collectors say the same as 503."""
 TRACE_SPANS = "appliance_trace_spans_total"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportPace:
+    """How patient an exporter is; all in seconds."""
+
+    gather_s: float = 1.0
+    """From the first span of a batch to its export."""
+    answer_s: float = 10.0
+    first_retry_s: float = 1.0
+    """Doubled after each failure in a row."""
+    longest_retry_s: float = 30.0
+    flush_s: float = 2.0
+    """Longest wait for the collector at the end of a process."""
 
 
 class _Refused(Exception):
@@ -46,7 +54,15 @@ class _Refused(Exception):
 class TraceExporter:
     """The queue of a process's spans, and the task that empties it. One `run` per exporter."""
 
-    def __init__(self, settings: TraceSettings, *, role: str, instance: str, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self,
+        settings: TraceSettings,
+        *,
+        role: str,
+        instance: str,
+        metrics: Metrics | None = None,
+        pace: ExportPace | None = None,
+    ) -> None:
         """`role` and `instance` say which process recorded the spans; `metrics` counts them where there are any."""
         collector = parse_collector(settings.endpoint)
         self._client = HttpClient(ServerAddress(scheme=collector.scheme, host=collector.host, port=collector.port))
@@ -57,6 +73,7 @@ class TraceExporter:
             "service.instance.id": instance,
             "appliance.role": role,
         }
+        self._pace = pace or ExportPace()
         self._wake = trio.Event()
         self._queue = SpanQueue(settings.queue_spans, lambda: self._wake.set())
         self._metrics = metrics
@@ -75,30 +92,30 @@ class TraceExporter:
         with self._running:
             while True:
                 await self._wake.wait()  # no deadline: nothing to send
-                await trio.sleep(GATHER_S)
+                await trio.sleep(self._pace.gather_s)
                 await self._export_all()
                 self._wake = trio.Event()
 
     async def flush(self) -> None:
-        """End `run`, and send what is left: one try within `FLUSH_S`, also while being cancelled."""
+        """End `run`, and send what is left: one try within `flush_s`, also while being cancelled."""
         self._running.cancel()
-        with trio.move_on_after(FLUSH_S, shield=True):  # shield: the last spans are those of the stop itself
+        with trio.move_on_after(self._pace.flush_s, shield=True):  # shield: the last spans are those of the stop itself
             while len(self._queue) and await self._export():
                 pass
         self._count_drops()
         if left := len(self._queue):
             self._give_up(left)
-        with trio.move_on_after(FLUSH_S, shield=True):  # shield: sockets must be closed
+        with trio.move_on_after(self._pace.flush_s, shield=True):  # shield: sockets must be closed
             await self._client.close()
 
     async def _export_all(self) -> None:
-        retry_s = FIRST_RETRY_S
+        retry_s = self._pace.first_retry_s
         while len(self._queue):
             if await self._export():
-                retry_s = FIRST_RETRY_S
+                retry_s = self._pace.first_retry_s
             else:
                 await trio.sleep(retry_s)
-                retry_s = min(retry_s * 2, LONGEST_RETRY_S)
+                retry_s = min(retry_s * 2, self._pace.longest_retry_s)
 
     async def _export(self) -> bool:
         """Send the oldest spans. False: they stay, for another try."""
@@ -125,7 +142,7 @@ class TraceExporter:
 
     async def _post(self, batch: list[FinishedSpan]) -> None:
         body = export_request(self._resource, __version__, batch)
-        answer = await self._client.request("POST", self._path, body, deadline_s=EXPORT_S)
+        answer = await self._client.request("POST", self._path, body, deadline_s=self._pace.answer_s)
         if not answer.ok:
             raise _Refused(answer.status)
 
