@@ -151,9 +151,11 @@ def refusal(call: Callable[[], Any]) -> tuple[int, dict[str, Any]]:
 
 
 @contextmanager
-def appliance(binary: str | None, state_dir: Path, *args: str, wait: bool = True) -> Iterator[Appliance]:
+def appliance(
+    binary: str | None, state_dir: Path, *args: str, wait: bool = True, environ: dict[str, str] | None = None
+) -> Iterator[Appliance]:
     """A started appliance that is gone, with all its processes, when the block is left."""
-    one = Appliance(binary, state_dir)
+    one = Appliance(binary, state_dir, environ)
     one.start(*args, wait=wait)
     try:
         yield one
