@@ -11,7 +11,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def engine_flags(function: F) -> F:
-    """`--engine`, `--engine-url`, `--engine-arg`, `--served-model-name`, `--context-length`, `--task` and the parsers."""
+    """The flags of `worker` that `serve` has too: engine, its arguments, served name, context, task, parsers."""
     for option in reversed(
         (
             click.option(

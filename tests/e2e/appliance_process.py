@@ -156,8 +156,8 @@ def appliance(
 ) -> Iterator[Appliance]:
     """A started appliance that is gone, with all its processes, when the block is left."""
     one = Appliance(binary, state_dir, environ)
-    one.start(*args, wait=wait)
     try:
+        one.start(*args, wait=wait)
         yield one
     finally:
         family = one.family()

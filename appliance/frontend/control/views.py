@@ -181,7 +181,19 @@ class AdminService(ObjectAdmin, KeyAdmin, Diagnosis, Protocol):
         ...
 
     async def unload_model(self, name: str) -> Object:
-        """Let a model end its requests and unload it; returns at once. Raises `NotFound`, `Conflict` if it is pinned."""
+        """Let a model end its requests and unload it; returns at once. Raises `NotFound`, and `Conflict` for a pin."""
+        ...
+
+    async def list_adapters(self) -> list[Object]:
+        """Name, base model and folder of each LoRA adapter that is loaded."""
+        ...
+
+    async def load_adapter(self, model: str, name: str, path: str) -> Object:
+        """Load an adapter on all ready workers of a model. Raises `NotFound`, `Conflict`, what an engine refuses."""
+        ...
+
+    async def unload_adapter(self, name: str) -> Object:
+        """Unload it everywhere. Raises `NotFound`, naming those that are loaded."""
         ...
 
     def backup(self, with_models: bool) -> AbstractAsyncContextManager[AsyncIterable[bytes]]:
