@@ -30,6 +30,7 @@ VERBS: dict[str, Entry] = {
     "why": Entry("why:why", "Show the recorded decisions about a worker, model or object.", "Look"),
     "doctor": Entry("doctor:doctor", "Check machine, state and running appliance, with cures.", "Look"),
     "models": Entry("models:models", "Fetch, list, check and remove models.", "Look"),
+    "lora": Entry("lora:lora", "Load, list and unload LoRA adapters of running models.", "Look"),
     "backup": Entry("backup:backup", "Write a backup of the state to a file.", "Settings"),
     "restore": Entry("restore:restore", "Restore a backup into the state dir.", "Settings"),
     "engine": Entry("engine:engine", "Install, list and remove the engines vllm and sglang.", "Settings"),

@@ -37,6 +37,8 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
     ready_at: float | None = None
     """Unix time at which it will probably be ready; None when that cannot be said."""
     context_length: int | None = None
+    base: ModelName | None = None
+    """Of a LoRA adapter: the model whose workers compute it."""
 
 
 class BusyThreshold(msgspec.Struct, frozen=True, kw_only=True):

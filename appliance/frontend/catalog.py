@@ -5,12 +5,13 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import msgspec
 import trio
 
 from appliance.core.errors import InternalError, ModelFileBad, ModelNotFound, ModelNotReady
 from appliance.core.identity import Digest, ModelName
 from appliance.core.records import ModelRecord
-from appliance.core.requests import ModelCard
+from appliance.core.requests import EngineRequest, ModelCard
 from appliance.preprocess.prepare import AskWorker, Measure, PromptBuilder, unmeasured
 from appliance.preprocess.template import ChatTemplate
 from appliance.preprocess.tokenizer import TextTokenizer
@@ -105,6 +106,18 @@ class Catalog:
             raise ModelNotFound(f"the model {name!r} does not exist; models here: {known}", param="model")
         return found
 
+    def base(self, name: ModelName) -> ModelName:
+        """The model whose workers compute a name: of an adapter its base model, else itself."""
+        record = self._records.get(name)
+        return name if record is None or record.base is None else record.base
+
+    def for_workers(self, name: ModelName, requests: list[EngineRequest]) -> list[EngineRequest]:
+        """The requests as workers take them: those for an adapter go to its base model and name the adapter."""
+        base = self.base(name)
+        if base == name:
+            return requests
+        return [msgspec.structs.replace(one, model=base, lora=name) for one in requests]
+
     def check_hope(self, name: str) -> None:
         """Raise `ModelNotFound` or `ModelNotReady` for a model that will not become ready by waiting."""
         record = self.record(name)
@@ -128,7 +141,7 @@ class Catalog:
 
     def served(self, name: ModelName) -> ServedModel | None:
         """What the first card of the model taught us; None while no worker was ever ready."""
-        return self._served.get(name)
+        return self._served.get(self.base(name))
 
     def missing_files(self, card: ModelCard) -> list[Digest]:
         """Files of a card that were not fetched yet."""

@@ -116,6 +116,7 @@ class GenerationService:
             if served.card.task != "embed":
                 raise InvalidRequest(f"the model {request.model!r} gives no embeddings", param="model")
             engine_requests = await self._embedding_requests(served, request)
+            engine_requests = self._catalog.for_workers(request.model, engine_requests)
             if trace is not None:
                 engine_requests = tell_workers(engine_requests, trace)
             account.prompt_tokens = sum(len(one.token_ids) for one in engine_requests)
@@ -168,6 +169,7 @@ class GenerationService:
             try:
                 hints = read_hints(exchange.request, request.hints, self._router.settings.session_affinity_ttl_s)
                 engine_requests = served.prompts.engine_requests(prepared, request)
+                engine_requests = self._catalog.for_workers(request.model, engine_requests)
                 if trace is not None:
                     engine_requests = tell_workers(engine_requests, trace)
                 await self._runs(answer, engine_requests, account, pins, hints).run()
@@ -185,6 +187,7 @@ class GenerationService:
         Raises `ModelNotFound`, `ModelNotReady` after the hold time, `InvalidRequest` when a pinned worker is not there.
         """
         self._catalog.record(name)
+        name = self._catalog.base(name)
         self._accounts.model_known(account, name)
         if not self._router.ready_workers(name):
             with self._catalog.reasons(name):

@@ -15,7 +15,7 @@ from appliance.core.errors import ApplianceError, ModelFileBad, ModelUnavailable
 from appliance.core.identity import WorkerId
 from appliance.core.model_facts import EngineOptions
 from appliance.core.paths import transfer_folder
-from appliance.core.ports import BackgroundEngine, Engine, KvEventSource, LoadSource, MetricsSource
+from appliance.core.ports import AdapterHost, BackgroundEngine, Engine, KvEventSource, LoadSource, MetricsSource
 from appliance.core.requests import ModelCard
 from appliance.core.settings import DrainSettings
 from appliance.events.local_indexer import LocalIndexer
@@ -27,12 +27,13 @@ from appliance.roles.model_names import default_served_name
 from appliance.roles.options import WorkerOptions
 from appliance.roles.signals import watch_stop_signals
 from appliance.roles.trace_export import TraceExporter, WorkerSpans
+from appliance.roles.worker_adapters import WorkerAdapters
 from appliance.roles.worker_health import WorkerHealth
 from appliance.roles.worker_reports import WorkerCounts, report_loads, tell_engine_metrics
 from appliance.transport.bus_client import BusClient, connect_bus
 from appliance.transport.link_server import LinkServer
 from appliance.transport.worker_link import OnEnded
-from appliance.wire.bus_messages import ENGINE_METRICS, LIFE, ChildHello, Progress, Ready, StartFailed, Stop
+from appliance.wire.bus_messages import ADAPTERS, ENGINE_METRICS, LIFE, ChildHello, Progress, Ready, StartFailed, Stop
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +110,8 @@ class _Worker:
         if self._bus is not None:
             load_s = time.monotonic() - self._started
             self._bus.answer("metrics", WorkerCounts(engine, card, server.load, record, load_s).tell)
+            if isinstance(engine, AdapterHost):
+                self._bus.answer_later(ADAPTERS, nursery, WorkerAdapters(engine).obey)
             if isinstance(engine, MetricsSource):
                 self._bus.answer_later(ENGINE_METRICS, nursery, partial(tell_engine_metrics, engine))
         await nursery.start(server.run)

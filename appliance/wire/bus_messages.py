@@ -3,7 +3,7 @@
 The supervisor pushes whole pictures, never differences: a child that missed one needs only the next.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -62,6 +62,26 @@ LIFE = "life"
 
 ENGINE_METRICS = "engine_metrics"
 """What `Pull` asks of workers: the engine's own metrics as bytes, or nothing where it has none."""
+
+ADAPTERS = "adapters"
+"""What `Pull` orders of workers whose engine takes LoRA adapters; an `AdapterOrder` and an `AdapterAnswer`, as JSON."""
+
+
+class AdapterOrder(msgspec.Struct, frozen=True):
+    """Load an adapter from a folder under a name, unload it, or tell which are there."""
+
+    act: Literal["load", "unload", "list"]
+    name: str = ""
+    path: str = ""
+
+
+class AdapterAnswer(msgspec.Struct, frozen=True):
+    """What is loaded now, folder by name; whether the order changed that, or why it could not be done."""
+
+    loaded: dict[str, str]
+    fresh: bool = False
+    code: str = ""
+    error: str = ""
 
 
 class Pull(msgspec.Struct, tag=6, array_like=True, frozen=True):

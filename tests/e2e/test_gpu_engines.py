@@ -5,6 +5,7 @@ import shutil
 import signal
 import struct
 import sys
+import urllib.error
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -128,16 +129,43 @@ def test_four_replicas_of_a_hub_model(box: Appliance, table: GpuTable) -> None:
     assert left
 
 
-def test_a_model_larger_than_a_gpu_is_split(box: Appliance, table: GpuTable, tmp_path: Path) -> None:
+def test_a_model_larger_than_a_gpu_is_split_and_takes_adapters(box: Appliance, table: GpuTable, tmp_path: Path) -> None:
     h100_sxm(table).write()
     folder = make_model(tmp_path / "wide", 130 * GIB)
-    box.start(*flags(box, str(folder)))
+    box.start(*flags(box, "--engine-arg", "enable_lora=true", str(folder)))
     (server,) = servers(box)
     words = server.cmdline()
     assert words[words.index("--tensor-parallel-size") + 1] == "2"
     assert server.environ()["CUDA_VISIBLE_DEVICES"] == "GPU-0,GPU-1"
     assert set(promised(box)) == {"GPU-0", "GPU-1"}
     assert box.chat("wide", "hello", max_tokens=5)["usage"]["completion_tokens"] == 5
+    check_adapters(box, server, tmp_path)
+
+
+def check_adapters(box: Appliance, server: psutil.Process, folder: Path) -> None:
+    """An adapter is a model name of its own, on workers that start later, too."""
+    (folder / "poet").mkdir()
+    assert "is loaded on 1 workers" in box.cli("lora", "load", "wide", "poet", str(folder / "poet"))
+    assert "was loaded already" in box.cli("lora", "load", "wide", "poet", str(folder / "poet"))
+    eventually(lambda: {one["id"] for one in json.loads(box.get("/v1/models"))["data"]} == {"wide", "poet"})
+    assert box.chat("poet", "hello", max_tokens=5)["model"] == "poet"
+    unknown = box.run("lora", "unload", "critic")
+    assert (unknown.returncode, unknown.stderr) == (1, "error: no adapter 'critic' is loaded; loaded: poet\n")
+
+    server.kill()
+    eventually(lambda: [new for new in servers(box) if new.pid != server.pid])
+    eventually(lambda: "wide ready" in " ".join(f"{m['name']} {m['phase']}" for m in box.status()["models"]))
+    eventually(lambda: answers(box, "poet"))
+    box.cli("lora", "unload", "poet")
+    eventually(lambda: not answers(box, "poet"))
+    assert answers(box, "wide")
+
+
+def answers(box: Appliance, model: str) -> bool:
+    try:
+        return bool(box.chat(model, "hello", max_tokens=5)["choices"])
+    except urllib.error.HTTPError:
+        return False
 
 
 def test_a_model_that_fits_nowhere_is_refused_with_the_figures(box: Appliance, table: GpuTable, tmp_path: Path) -> None:

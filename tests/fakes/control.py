@@ -99,6 +99,15 @@ class FakeAdmin:
     async def unload_model(self, name: str) -> Object:
         raise Conflict(f"cannot unload {name}: it is pinned")
 
+    async def list_adapters(self) -> list[Object]:
+        return []
+
+    async def load_adapter(self, model: str, name: str, path: str) -> Object:
+        return {"name": name, "model": model, "workers": 1, "already": False}
+
+    async def unload_adapter(self, name: str) -> Object:
+        raise NotFound(f"no adapter {name!r} is loaded; loaded: none")
+
     async def list_keys(self) -> list[Object]:
         return [{"name": name} for name in sorted(self.keys)]
 

@@ -38,6 +38,14 @@ class ModelOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
 
 
+class AdapterOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of POST /loras."""
+
+    model: str
+    name: str
+    path: str
+
+
 class KeyOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Body of POST /keys."""
 
@@ -70,6 +78,19 @@ def build_admin_app(admin: AdminService) -> QuartTrio:
     async def unload_model() -> Response:
         order: ModelOrder = await read_json(ModelOrder)
         return answer_json(await admin.unload_model(order.name), 202)
+
+    @app.get("/loras")
+    async def list_adapters() -> Response:
+        return answer_json({"items": await admin.list_adapters()})
+
+    @app.post("/loras")
+    async def load_adapter() -> Response:
+        order: AdapterOrder = await read_json(AdapterOrder)
+        return answer_json(await admin.load_adapter(order.model, order.name, order.path))
+
+    @app.delete("/loras/<path:name>")
+    async def unload_adapter(name: str) -> Response:
+        return answer_json(await admin.unload_adapter(name))
 
     @app.post("/stop")
     async def stop() -> Response:

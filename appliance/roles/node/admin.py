@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 import trio
 
 from appliance.core.ports import StateStore
+from appliance.roles.node.adapters import NodeAdapters
 from appliance.roles.node.backups import Backups
 from appliance.roles.node.board import Board
 from appliance.roles.node.diagnosis import NodeDiagnosis
@@ -35,10 +36,12 @@ class NodeAdmin(ObjectStoreAdmin, KeyStore, NodeDiagnosis):
         restarts: Restarts,
         tuning: Tuning,
         memory: ModelMemory,
+        adapters: NodeAdapters,
     ) -> None:
         ObjectStoreAdmin.__init__(self, store)
         NodeDiagnosis.__init__(self, board, store, supervisor, bus, totals, port)
         self._on_stop = on_stop
+        self._adapters = adapters
         self._backups, self._restarts, self._tuning, self._memory = backups, restarts, tuning, memory
 
     def backup(self, with_models: bool) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
@@ -63,6 +66,19 @@ class NodeAdmin(ObjectStoreAdmin, KeyStore, NodeDiagnosis):
         """See `Residency.unload`."""
         await trio.lowlevel.checkpoint()
         return self._memory.unload(name)
+
+    async def list_adapters(self) -> list[Object]:
+        """See `NodeAdapters.listed`."""
+        await trio.lowlevel.checkpoint()
+        return self._adapters.listed()
+
+    async def load_adapter(self, model: str, name: str, path: str) -> Object:
+        """See `NodeAdapters.load`."""
+        return await self._adapters.load(model, name, path)
+
+    async def unload_adapter(self, name: str) -> Object:
+        """See `NodeAdapters.unload`."""
+        return await self._adapters.unload(name)
 
     async def stop(self) -> None:
         """Begin an orderly stop, as after SIGTERM."""

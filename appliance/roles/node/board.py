@@ -32,6 +32,8 @@ class Board:
         self.busy_thresholds: list[BusyThreshold] = []
         self.residence: Callable[[], Mapping[str, ResidenceNote]] = dict
         """What there is to say about models that are not loaded."""
+        self.adapters: Callable[[list[ModelRecord]], list[ModelRecord]] = list
+        """Adds the LoRA adapters to the models."""
         self.knows_what_to_load: Callable[[], bool] = lambda: True
         self.draining = False
         self.reloads = 0
@@ -78,7 +80,7 @@ class Board:
         composed = compose_picture(graphs, self._supervisor.views(), self.keys, self.settings, self.draining)
         return msgspec.structs.replace(
             composed,
-            models=with_residence(composed.models, self.residence()),
+            models=self.adapters(with_residence(composed.models, self.residence())),
             reloads=self.reloads,
             busy_thresholds=self.busy_thresholds,
         )

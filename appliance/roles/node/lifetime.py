@@ -18,6 +18,7 @@ from appliance.core.records import KeyRecord
 from appliance.core.settings import Settings
 from appliance.frontend.protocols.request_template import read_request_template
 from appliance.models.demo import DEMO_NAME
+from appliance.roles.node.adapters import NodeAdapters
 from appliance.roles.node.admin import NodeAdmin
 from appliance.roles.node.backups import Backups
 from appliance.roles.node.board import Board
@@ -181,6 +182,7 @@ class _Running:
             backups,
             self._restarts,
             tuning,
+        adapters = NodeAdapters(self._board, self._bus, self._supervisor)
             self._memory,
         )
         async with trio.open_nursery() as nursery:
@@ -193,11 +195,13 @@ class _Running:
 
     async def _announce_when_ready(self) -> None:
         while not self._board.is_ready():
+            adapters,
             self._give_up_if_hopeless()
             self._notices.status(f"starting: {self._summary()}")
             # No deadline: supervision has one for each worker, after which it is failed or starts again.
             await self._supervisor.wait_changed(self._supervisor.version)
         self._board.was_ready = True
+            nursery.start_soon(adapters.run)
         line = ready_line(self._settings.http, self._sockets.port, self._board.models(), self._board.started_at)
         announce(line, self._options.ready_fd)
         self._notices.ready(self._summary())
