@@ -171,6 +171,7 @@ class _Running:
         backups = Backups(self._options.paths.state_dir, self._ledger.note)
         tuning = Tuning(self._board, self._store, self._launcher.use)
         await tuning.restore()
+        adapters = NodeAdapters(self._board, self._bus, self._supervisor)
         admin = NodeAdmin(
             self._store,
             self._board,
@@ -182,26 +183,25 @@ class _Running:
             backups,
             self._restarts,
             tuning,
-        adapters = NodeAdapters(self._board, self._bus, self._supervisor)
             self._memory,
+            adapters,
         )
         async with trio.open_nursery() as nursery:
             view = NodeView(self._board, self._bus, self._reports.totals, tuning)
             console = NodeConsole(admin, self._board, self._supervisor, self._bus, self._ledger)
             nursery.start_soon(console.run)
+            nursery.start_soon(adapters.run)
             await nursery.start(serve_control, view, admin, console, self._options.paths, self._settings)
             self._board.set_serving()
             task_status.started()
 
     async def _announce_when_ready(self) -> None:
         while not self._board.is_ready():
-            adapters,
             self._give_up_if_hopeless()
             self._notices.status(f"starting: {self._summary()}")
             # No deadline: supervision has one for each worker, after which it is failed or starts again.
             await self._supervisor.wait_changed(self._supervisor.version)
         self._board.was_ready = True
-            nursery.start_soon(adapters.run)
         line = ready_line(self._settings.http, self._sockets.port, self._board.models(), self._board.started_at)
         announce(line, self._options.ready_fd)
         self._notices.ready(self._summary())
