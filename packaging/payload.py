@@ -27,6 +27,8 @@ COPIES = {
     "systemd/dynamo-appliance.env": f"etc/default/{NAME}",
     "systemd/appliance.toml": f"etc/{NAME}/appliance.toml",
     "README.md": f"usr/share/doc/{NAME}/README.md",
+    "packaging/dashboards/grafana.json": f"usr/share/doc/{NAME}/dashboards/grafana.json",
+    "packaging/dashboards/prometheus.yml": f"usr/share/doc/{NAME}/dashboards/prometheus.yml",
     "LICENSE": f"usr/share/doc/{NAME}/copyright",
 }
 

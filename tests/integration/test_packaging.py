@@ -62,6 +62,8 @@ def test_files_lie_where_they_belong(unpacked: Path) -> None:
     assert places["usr/lib/sysusers.d/dynamo-appliance.conf"] == 0o644
     assert places["usr/lib/tmpfiles.d/dynamo-appliance.conf"] == 0o644
     assert places["etc/dynamo-appliance/appliance.toml"] == 0o644
+    for name in ("grafana.json", "prometheus.yml"):
+        assert places[f"usr/share/doc/dynamo-appliance/dashboards/{name}"] == 0o644
     executable = unpacked / "usr/bin/dynamo-appliance"
     assert (executable.read_text(), executable.stat().st_mode & 0o777) == (STAND_IN, 0o755)
     assert {path.stat().st_mode & 0o777 for path in unpacked.rglob("*") if path.is_dir()} == {0o755}
