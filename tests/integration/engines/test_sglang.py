@@ -13,6 +13,7 @@ from appliance.core.kv_events import KvEvent, StoredBlocks
 from appliance.core.ports import AdapterHost, Sleeper
 from appliance.core.requests import Guided, KvTransfer, Sampling
 from appliance.engines.sglang import SglangEngine
+from appliance.engines.sglang.body import generate_body
 from appliance.events.following import Follower
 from appliance.routing.block_hash import local_hashes
 from tests.helpers.engines import CollectingSink, answer, make_request, running
@@ -141,3 +142,9 @@ async def test_cache_events_speak_of_the_page_size() -> None:
     assert [event.local_hashes for event in events if isinstance(event, StoredBlocks)] == [
         [one] for one in local_hashes(prompt, 8)
     ]
+
+
+async def test_the_rank_that_routing_chose_is_asked_for_under_both_names() -> None:
+    body = generate_body(make_request(rank=1), name="n", budget=4, rank=1)
+    assert (body["routed_dp_rank"], body["data_parallel_rank"]) == (1, 1)
+    assert "routed_dp_rank" not in generate_body(make_request(), name="n", budget=4)

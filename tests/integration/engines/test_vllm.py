@@ -306,3 +306,14 @@ async def test_embeddings_take_token_ids() -> None:
         assert sum(value * value for value in vector) == pytest.approx(1.0)
         with pytest.raises(InvalidRequest):
             await answer(engine, make_request())
+
+
+async def test_the_rank_that_routing_chose_is_asked_for() -> None:
+    async with vllm(data_parallel_size="2", kv_events="off") as engine:
+        for rank in (1, None):
+            await answer(engine, make_request(max_tokens=1, ignore_eos=True, rank=rank))
+        found = [headers.get("x-data-parallel-rank") for headers in (await seen(engine))["headers"]]
+        assert found == ["1", None]
+    async with vllm() as engine:  # a server of one rank is not asked for any
+        await answer(engine, make_request(max_tokens=1, ignore_eos=True, rank=0))
+        assert "x-data-parallel-rank" not in (await seen(engine))["headers"][0]
