@@ -5,6 +5,7 @@ A collector that is slow, down or wrong costs a bounded queue of spans, two log 
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import trio
@@ -181,8 +182,8 @@ class TraceExporter:
 class WorkerSpans:
     """Makes the span of each traced stream of a worker; see `transport.worker_link.OnEnded`."""
 
-    def __init__(self, worker: str, exporter: TraceExporter) -> None:
-        self._worker, self._exporter = worker, exporter
+    def __init__(self, worker: str, keep: Callable[[FinishedSpan], None]) -> None:
+        self._worker, self._keep = worker, keep
 
     def __call__(self, request: EngineRequest, started: float, usage: EngineUsage | None, outcome: str) -> None:
         """A stream has ended."""
@@ -205,7 +206,7 @@ class WorkerSpans:
                 "output_tokens": usage.completion_tokens,
                 "cached_tokens": usage.cached_tokens,
             }
-        self._exporter.add(
+        self._keep(
             FinishedSpan(
                 name="handle_payload",
                 trace_id=span.trace_id,

@@ -30,10 +30,22 @@ from appliance.roles.trace_export import TraceExporter, WorkerSpans
 from appliance.roles.worker_adapters import WorkerAdapters
 from appliance.roles.worker_health import WorkerHealth
 from appliance.roles.worker_reports import WorkerCounts, report_loads, tell_engine_metrics
+from appliance.roles.worker_sleep import WorkerSleep
 from appliance.transport.bus_client import BusClient, connect_bus
 from appliance.transport.link_server import LinkServer
 from appliance.transport.worker_link import OnEnded
-from appliance.wire.bus_messages import ADAPTERS, ENGINE_METRICS, LIFE, ChildHello, Progress, Ready, StartFailed, Stop
+from appliance.wire.bus_messages import (
+    ADAPTERS,
+    ENGINE_METRICS,
+    LIFE,
+    ChildHello,
+    Progress,
+    Ready,
+    Sleep,
+    StartFailed,
+    Stop,
+    Wake,
+)
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +68,7 @@ class _Worker:
         self._drain_s = DrainSettings().request_s
         self._bus: BusClient | None = None
         self._traces: TraceExporter | None = None
+        self._sleep: WorkerSleep | None = None
 
     async def run(self) -> None:
         async with self._on_the_bus(), trio.open_nursery() as nursery:
@@ -80,6 +93,9 @@ class _Worker:
             worker = self._options.child.worker_id or card.name
             server = await self._start_server(engine, card, WorkerId(worker), nursery)
             self._watch_health(WorkerHealth(engine, card, server.load, self._options.supervision), nursery)
+            if self._bus is not None:
+                self._sleep = WorkerSleep(engine, server, self._bus.post)
+                nursery.start_soon(self._sleep.run)
             await self._report_ready(card)
             await self._stop.wait()  # no deadline: a worker serves until it is told to stop
             await server.drain(self._drain_s)
@@ -123,7 +139,7 @@ class _Worker:
             return None
         self._traces = TraceExporter(self._options.trace, role="worker", instance=worker)
         nursery.start_soon(self._traces.run)
-        return WorkerSpans(worker, self._traces)
+        return WorkerSpans(worker, self._traces.add)
 
     async def _local_model(self, nursery: trio.Nursery) -> str | None:
         """Where the model lies, after it was pulled if need be; None when a stop came first."""
@@ -179,13 +195,15 @@ class _Worker:
             yield
 
     async def _obey(self) -> None:
-        """Stop when the supervisor says so, or is gone."""
+        """Stop when the supervisor says so, or is gone; sleep and wake in between."""
         if self._bus is None:
             return
         async for message in self._bus:
             if isinstance(message, Stop):
                 self._drain_s = message.drain_s
                 self._stop.set()
+            elif isinstance(message, Sleep | Wake) and self._sleep is not None:
+                self._sleep.order(message)
         self._stop.set()
 
     async def _report_ready(self, card: ModelCard) -> None:
