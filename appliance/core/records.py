@@ -8,7 +8,7 @@ from appliance.core.identity import ModelName, WorkerId
 from appliance.core.requests import ModelCard
 
 WorkerPhase = Literal["starting", "ready", "draining", "backoff", "stopping", "failed", "stopped"]
-ModelPhase = Literal["ready", "starting", "cold", "failed"]
+ModelPhase = Literal["ready", "starting", "asleep", "cold", "failed"]
 
 
 class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):

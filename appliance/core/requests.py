@@ -182,3 +182,5 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """A parser's name; None or `auto`: by the model's template or name; `none`: no parser."""
     reasoning_parser: str | None = None
     """As above."""
+    sleep_levels: tuple[int, ...] = ()
+    """Levels at which the engine can sleep as it was started; see `core.ports.SleepLevel`."""

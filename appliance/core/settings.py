@@ -271,6 +271,9 @@ class ResidencySettings:
     """Models that are loaded at the same time; none is no limit."""
     memory_limit_gb: float | None = None
     """Memory in GB of 10^9 bytes for all models that run on the CPU; none is all that the machine has."""
+    sleep_level: int = 0
+    """Models whose engines can sleep do so at this level instead of being ended: 1 keeps the weights in main memory,
+    2 drops them; 0: never."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -154,9 +154,9 @@ class _Frontend:
         leaving = False
         async with trio.open_nursery() as nursery:
             async for message in bus:
-                if not isinstance(message, Stop):
+                if isinstance(message, Picture):
                     self._apply(message)
-                elif not leaving:
+                elif isinstance(message, Stop) and not leaving:
                     leaving = True
                     nursery.start_soon(self._leave, bus, listener, message, nursery.cancel_scope)
             nursery.cancel_scope.cancel()

@@ -40,7 +40,7 @@ class WorkerHealth:
         served = -1
         while settings.canary:
             await trio.sleep(settings.canary_wait_s)
-            if self._load.open == 0 and self._load.served == served:
+            if self._load.open == 0 and self._load.served == served and not self._load.draining:
                 self._fault = await self._try()
             served = self._load.served
 

@@ -3,14 +3,18 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from appliance.core.gpus import Gpu, GpuDemand, GpuFault, GpuGrant, GpuHealth, GpuProcess, GpuScan
+from appliance.core.gpus import GIB, Gpu, GpuDemand, GpuFault, GpuGrant, GpuHealth, GpuProcess, GpuScan
 from appliance.core.identity import WorkerId
 from appliance.core.records import LedgerEvent
-from appliance.supervision.gpu_places import Choice, NoRoom, Place, choose
+from appliance.supervision.gpu_places import Choice, NoRoom, Place, Sleeping, choose
 from appliance.supervision.gpu_releases import Releases
 
 OwnerOf = Callable[[int], WorkerId | None]
 """Whose process a pid is, also of a worker that has ended; None: nobody's of ours."""
+
+
+ASLEEP_BYTES = 2 * GIB
+"""What a sleeping process keeps of a GPU at most: the driver's context, graphs, what its libraries have allocated."""
 
 
 @dataclass
@@ -24,6 +28,11 @@ class _Promise:
     foreign_before: dict[str, int]
     """What others used when the promise was given."""
     loading: bool = True
+    asleep: bool = False
+
+    def held(self, uuid: str) -> int:
+        """What it takes of a GPU now: a sleeping engine keeps its process there, and no more than that."""
+        return min(self.amounts[uuid], ASLEEP_BYTES) if self.asleep else self.amounts[uuid]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +103,16 @@ class GpuLedger:
         """It serves: what it allocates at the start is allocated."""
         if worker in self._promises:
             self._promises[worker].loading = False
+
+    def rest(self, worker: WorkerId) -> None:
+        """It sleeps: others may have its memory, while its place stays known."""
+        if worker in self._promises:
+            self._promises[worker].asleep = True
+
+    def wake(self, worker: WorkerId) -> None:
+        """It takes its memory again, whatever was promised meanwhile: the caller has made room."""
+        if worker in self._promises:
+            self._promises[worker].asleep = False
 
     def release(self, worker: WorkerId) -> bool:
         """Its processes are gone; the next look must show it. False when it held nothing."""
@@ -199,9 +218,14 @@ class GpuLedger:
         held = [promise for promise in self._promises.values() if place.uuid in promise.amounts]
         return replace(
             place,
-            foreign=self._foreign(place.uuid),
-            promised=tuple((promise.owner, promise.amounts[place.uuid]) for promise in held),
-            taken=any(promise.alone for promise in held),
+            foreign=self._foreign(place.uuid) + sum(promise.held(place.uuid) for promise in held if promise.asleep),
+            promised=tuple((promise.owner, promise.amounts[place.uuid]) for promise in held if not promise.asleep),
+            taken=any(promise.alone for promise in held if not promise.asleep),
+            sleeping=tuple(
+                Sleeping(promise.owner, promise.amounts[place.uuid], promise.held(place.uuid), promise.alone)
+                for promise in held
+                if promise.asleep
+            ),
         )
 
     def _why_unusable(self, gpu: Gpu) -> str:
@@ -228,7 +252,7 @@ class GpuLedger:
         for worker, promise in self._promises.items():
             if uuid in promise.amounts:
                 used = self._used.get(worker, {}).get(uuid)
-                ours += promise.amounts[uuid] if used is None else min(used, promise.amounts[uuid])
+                ours += promise.held(uuid) if used is None else min(used, promise.amounts[uuid])
                 least = max(least, promise.foreign_before[uuid] if used is None else 0)
         return max(self._memory_used(uuid) - ours, least, 0)
 

@@ -17,6 +17,18 @@ class NoRoom(CannotStart):
     code = "no_gpu"
 
 
+@dataclass(frozen=True)
+class Sleeping:
+    """A worker that has given most of its memory on a place back, and can wake nowhere else."""
+
+    owner: str
+    amount: int
+    """What it takes again when it wakes."""
+    kept: int
+    """What it takes while it sleeps; counted in the place's `foreign`."""
+    alone: bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class Place:
     """A GPU, or a part of one in MIG mode, with what is known and promised about it. Memory in bytes."""
@@ -35,6 +47,7 @@ class Place:
     """Workers by instance key, and what each was promised."""
     taken: bool = False
     """Some worker has it for itself."""
+    sleeping: tuple[Sleeping, ...] = ()
     capability: tuple[int, int] | None = None
     nvlinked: frozenset[str] = frozenset()
     """UUIDs that NVLink joins it with."""

@@ -20,15 +20,18 @@ from appliance.wire.bus_messages import (
     Pull,
     Pulled,
     Ready,
+    SleepFailed,
+    Slept,
     StartFailed,
     ToChild,
+    Woke,
 )
 from appliance.wire.framing import Buffer, encode, to_supervisor_decoder
 from appliance.wire.streams import ByteStream
 
 LOG = logging.getLogger(__name__)
 
-ChildReport = Progress | Ready | StartFailed | PlacementReports | LastTotals | Demand
+ChildReport = Progress | Ready | StartFailed | PlacementReports | LastTotals | Demand | Slept | Woke | SleepFailed
 
 
 class BusHandler(Protocol):

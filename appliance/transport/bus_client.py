@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -21,8 +22,10 @@ from appliance.wire.bus_messages import (
     PlacementReports,
     Pull,
     Pulled,
+    Sleep,
     Stop,
     ToSupervisor,
+    Wake,
 )
 from appliance.wire.framing import Buffer, encode, to_child_decoder
 from appliance.wire.sockets import connect_unix
@@ -40,8 +43,8 @@ Hear = Callable[[PlacementReports | FrontEndGone], None]
 class BusClient:
     """One child's connection to its supervisor.
 
-    `async for message in bus` gives `Stop`s and `Picture`s and ends when the supervisor is gone. Of pictures that
-    were not taken yet only the latest is kept. Use it from one task, on the trio thread.
+    `async for message in bus` gives `Stop`s, `Sleep`s, `Wake`s and `Picture`s and ends when the supervisor is gone.
+    Of pictures that were not taken yet only the latest is kept. Use it from one task, on the trio thread.
     """
 
     def __init__(self, stream: ByteStream, limits: LinkLimits | None = None) -> None:
@@ -55,6 +58,7 @@ class BusClient:
         self._hear: Hear | None = None
         self._picture: Picture | None = None
         self._stop: Stop | None = None
+        self._orders: deque[Sleep | Wake] = deque()
         self._arrived = trio.Event()
 
     def answer(self, what: str, source: Answer) -> None:
@@ -104,11 +108,13 @@ class BusClient:
     def __aiter__(self) -> "BusClient":
         return self
 
-    async def __anext__(self) -> Picture | Stop:
+    async def __anext__(self) -> Picture | Stop | Sleep | Wake:
         while True:
             if self._stop is not None:
                 stop, self._stop = self._stop, None
                 return stop
+            if self._orders:
+                return self._orders.popleft()
             if self._picture is not None:
                 picture, self._picture = self._picture, None
                 return picture
@@ -127,6 +133,9 @@ class BusClient:
                     self._arrived.set()
                 case Stop() as stop:
                     self._stop = stop
+                    self._arrived.set()
+                case Sleep() | Wake() as order:
+                    self._orders.append(order)
                     self._arrived.set()
                 case PlacementReports() | FrontEndGone() as report if self._hear is not None:
                     self._hear(report)

@@ -117,3 +117,9 @@ class LinkServer:
             await self.load.idle()
             for link in tuple(self._links):
                 await link.sent()
+
+    def reopen(self) -> None:
+        """Take streams again after a drain. Links that were told of the drain end: their front ends connect anew."""
+        self.load.draining = False
+        for link in tuple(self._links):
+            link.end("the worker serves again, connect anew")

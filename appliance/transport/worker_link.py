@@ -94,6 +94,10 @@ class WorkerLink:
         for stream in self._streams.values():
             stream.evict()
 
+    def end(self, reason: str) -> None:
+        """End the link, and its streams."""
+        self._connection.end(LinkBroken(reason))
+
     async def sent(self) -> None:
         """Return when everything was handed to the front end, or the link ended."""
         await self._connection.outbox.sent()

@@ -147,5 +147,45 @@ class Demand(msgspec.Struct, tag=20, array_like=True, frozen=True):
     models: list[ModelDemand]
 
 
-ToSupervisor = ChildHello | Progress | Ready | StartFailed | Pulled | PlacementReports | LastTotals | Demand
-ToChild = Picture | Pull | Stop | PlacementReports | FrontEndGone
+class Sleep(msgspec.Struct, tag=21, array_like=True, frozen=True):
+    """Supervisor to worker: finish running streams within the deadline in seconds, then have the engine sleep."""
+
+    level: int
+    """See `core.ports.SleepLevel`."""
+    drain_s: float
+
+
+class Wake(msgspec.Struct, tag=22, array_like=True, frozen=True):
+    """Supervisor to a worker that sleeps: take the memory again, and serve."""
+
+
+class Slept(msgspec.Struct, tag=23, array_like=True, frozen=True):
+    """A worker sleeps now."""
+
+    level: int
+
+
+class Woke(msgspec.Struct, tag=24, array_like=True, frozen=True):
+    """A worker serves again."""
+
+
+class SleepFailed(msgspec.Struct, tag=25, array_like=True, frozen=True):
+    """A worker could not do what `Sleep` or `Wake` said, and is of no use any more: one line of reason."""
+
+    reason: str
+
+
+ToSupervisor = (
+    ChildHello
+    | Progress
+    | Ready
+    | StartFailed
+    | Pulled
+    | PlacementReports
+    | LastTotals
+    | Demand
+    | Slept
+    | Woke
+    | SleepFailed
+)
+ToChild = Picture | Pull | Stop | PlacementReports | FrontEndGone | Sleep | Wake

@@ -121,7 +121,8 @@ class SglangEngine(ForeignEngine):
         await self._control("POST", "/abort_request", {"rid": name, "abort_all": False})
 
     def _make_card(self) -> ModelCard:
-        card = super()._make_card()
+        levels = (1,) if self._given.url is None and self._given.is_on("enable_memory_saver") else ()
+        card = msgspec.structs.replace(super()._make_card(), sleep_levels=levels)
         if self._given.role != "prefill" or not self._bootstrap_port:
             return card
         return msgspec.structs.replace(card, bootstrap_host=LOOPBACK, bootstrap_port=self._bootstrap_port)

@@ -3,10 +3,12 @@
 import json
 from typing import Any
 
+import msgspec
+
 from appliance.core.errors import InvalidRequest, NotFound, NotImplementedHere
 from appliance.core.kv_publishers import KvPublisher
 from appliance.core.ports import SleepLevel
-from appliance.core.requests import EngineRequest
+from appliance.core.requests import EngineRequest, ModelCard
 from appliance.engines.foreign.engine import CONTROL_S, Asked, ForeignEngine, Probed
 from appliance.engines.foreign.exposition import labels_of, whole_number
 from appliance.engines.foreign.kv_config import choose_config, publishers_of, read_config
@@ -59,6 +61,10 @@ class VllmEngine(ForeignEngine):
         """See `Sleeper`."""
         self._need("enable_sleep_mode", "sleep")
         return bool(self.checked(await self._control("GET", "/is_sleeping")).json().get("is_sleeping"))
+
+    def _make_card(self) -> ModelCard:
+        levels = (1, 2) if self._given.url is None and self._given.is_on("enable_sleep_mode") else ()
+        return msgspec.structs.replace(super()._make_card(), sleep_levels=levels)
 
     async def load_adapter(self, name: str, path: str) -> None:
         """See `AdapterHost`."""

@@ -35,6 +35,8 @@ class Board:
         self.adapters: Callable[[list[ModelRecord]], list[ModelRecord]] = list
         """Adds the LoRA adapters to the models."""
         self.knows_what_to_load: Callable[[], bool] = lambda: True
+        self.as_front_ends_see: Callable[[list[WorkerView]], list[WorkerView]] = list
+        """Views without workers that sleep."""
         self.draining = False
         self.reloads = 0
         """How often the settings were read anew."""
@@ -77,7 +79,8 @@ class Board:
     def picture(self) -> Picture:
         """What front ends are told."""
         graphs = self._desired.graphs.values()
-        composed = compose_picture(graphs, self._supervisor.views(), self.keys, self.settings, self.draining)
+        views = self.as_front_ends_see(self._supervisor.views())
+        composed = compose_picture(graphs, views, self.keys, self.settings, self.draining)
         return msgspec.structs.replace(
             composed,
             models=self.adapters(with_residence(composed.models, self.residence())),

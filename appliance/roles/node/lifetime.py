@@ -40,6 +40,7 @@ from appliance.roles.node.reload import Reloader, plan_change
 from appliance.roles.node.reports import FRONTEND, ChildReports, begin_drain, push_pictures
 from appliance.roles.node.restarts import Restarts
 from appliance.roles.node.service_notices import ServiceNotices
+from appliance.roles.node.sleep import Sleepers, push_to
 from appliance.roles.node.tuning import Tuning
 from appliance.roles.options import NodeOptions
 from appliance.roles.own_executable import own_command
@@ -115,6 +116,13 @@ class _Running:
         """Start everything, announce it, and wait for the end."""
         async with GuardClient(own_command("guard"), self._launcher.guard_environment()) as guard:
             self._supervisor = Supervisor(self._surroundings(guard), logs_dir=self._options.paths.logs)
+            sleepers = Sleepers(
+                push_to(self._bus),
+                self._supervisor.on_stalled,
+                self._hardware.ledger,
+                self._supervisor.reconsider,
+                lambda: self._board.settings.drain.request_s,
+            )
             self._memory = ModelMemory(
                 self._store,
                 self._supervisor,
@@ -122,6 +130,7 @@ class _Running:
                 lambda: self._board.settings.residency,
                 self._ledger.note,
                 self._launcher.weights_bytes,
+                sleepers,
             )
             await self._memory.restore()
             residency = self._memory.residency
@@ -133,6 +142,8 @@ class _Running:
             )
             self._reports.attach(self._supervisor, self._board)
             self._reports.tell_demand(residency.demand)
+            self._reports.tell_sleep(sleepers)
+            self._board.as_front_ends_see = sleepers.as_front_ends_see
             self._board.residence, self._board.knows_what_to_load = residency.notes, residency.has_decided
             self._restarts = Restarts(desired, self._board, self._ledger.note)
             with keep_own_lines(self._supervisor.own_log(), self._settings.log):

@@ -19,6 +19,7 @@ from appliance.roles.node.desired import DesiredState
 from appliance.roles.node.gpu_demand import gpu_demand
 from appliance.roles.node.model_facts import ModelFacts
 from appliance.roles.node.residency import Box, ResidenceNote, Residency
+from appliance.roles.node.sleep import Sleepers
 from appliance.supervision.gpu_ledger import GpuLedger
 from appliance.supervision.residency.gpu_room import GpuRoom
 from appliance.supervision.supervisor import Supervisor
@@ -38,12 +39,13 @@ class ModelMemory:
         settings: Callable[[], ResidencySettings],
         note: Callable[[LedgerEvent], None],
         weights_of: Callable[[str], int],
+        sleepers: Sleepers,
     ) -> None:
         """`weights_of`: bytes of a model by name or path, 0 while that is not known."""
         self._supervisor = supervisor
         box = describe_box(ledger, partial(_size, weights_of), partial(_demand, weights_of))
         self._on_cpu = box.memory_of
-        self.residency = Residency(box, settings, supervisor.views, note)
+        self.residency = Residency(box, settings, supervisor.views, note, sleepers)
         self._facts = ModelFacts(store, self.residency.units, supervisor.views)
         self._desired: DesiredState | None = None
 

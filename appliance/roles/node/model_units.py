@@ -1,13 +1,18 @@
 """The models of the stored graphs as units of residence: which processes make one, and where it is by what they do."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from appliance.core.identity import WorkerId
 from appliance.core.instances import ComponentInstance, ResidenceWish
 from appliance.graph.arguments import flag_value
 from appliance.roles.model_names import served_name
+from appliance.roles.node.sleep import Rest
 from appliance.supervision.residency.model_state import Residence
 from appliance.supervision.views import WorkerView
+
+RestOf = Callable[[WorkerId], Rest | None]
+"""What a worker does that neither serves nor starts."""
 
 
 @dataclass
@@ -18,6 +23,12 @@ class Unit:
     instances: tuple[ComponentInstance, ...] = ()
     awake: bool = False
     """Its processes are wanted."""
+    sleep_level: int = 0
+    """Its processes are to sleep, at this level; 0: they are to serve."""
+    waking: bool = False
+    """It is being loaded out of its sleep."""
+    sleepless: bool = False
+    """It could not sleep once, and is not told to again."""
     residence: Residence = Residence.COLD
     since: float = 0.0
     failed: bool = False
@@ -102,13 +113,13 @@ class Units:
             context_length=past.context_length,
         )
 
-    def look(self, views: Sequence[WorkerView]) -> Mapping[str, Sight]:
+    def look(self, views: Sequence[WorkerView], rests: RestOf) -> Mapping[str, Sight]:
         """Where each unit is, by its processes."""
         by_key: dict[str, list[WorkerView]] = {}
         for view in views:
             by_key.setdefault(view.key, []).append(view)
         return {
-            name: sight(unit, [view for one in unit.instances for view in by_key.get(one.key, ())])
+            name: sight(unit, [view for one in unit.instances for view in by_key.get(one.key, ())], rests)
             for name, unit in self.by_name.items()
         }
 
@@ -118,13 +129,15 @@ def model_of(instances: Sequence[ComponentInstance]) -> str:
     return next((model for one in instances if (model := flag_value(one.argv, "--model"))), "")
 
 
-def sight(unit: Unit, views: Sequence[WorkerView]) -> Sight:
+def sight(unit: Unit, views: Sequence[WorkerView], rests: RestOf) -> Sight:
     """Where a unit is, by the views of its own processes."""
     if not unit.awake:
         ended = all(view.phase in ("failed", "stopped") for view in views)
         return Sight(Residence.COLD if ended else Residence.LEAVING)
+    if unit.sleep_level:
+        return Sight(Residence.ASLEEP if all(rests(view.id) is Rest.ASLEEP for view in views) else Residence.LEAVING)
     components = {one.component for one in unit.instances}
-    ready = {view.instance.component for view in views if view.phase == "ready"}
+    ready = {view.instance.component for view in views if view.phase == "ready" and rests(view.id) is None}
     if components and components <= ready:
         return Sight(Residence.RESIDENT)
     if views and all(view.phase == "failed" for view in views):

@@ -9,6 +9,7 @@ from appliance.core.identity import WorkerId
 from appliance.roles.node.board import Board
 from appliance.roles.node.demand import DemandBoard
 from appliance.roles.node.front_end_totals import FrontEndTotals
+from appliance.roles.node.sleep import Sleepers
 from appliance.supervision.supervisor import Supervisor
 from appliance.transport.bus_server import BusChild, BusServer, ChildReport
 from appliance.wire.bus_messages import (
@@ -18,8 +19,11 @@ from appliance.wire.bus_messages import (
     PlacementReports,
     Progress,
     Ready,
+    SleepFailed,
+    Slept,
     StartFailed,
     Stop,
+    Woke,
 )
 
 log = logging.getLogger(__name__)
@@ -36,6 +40,7 @@ class ChildReports:
         self._bus: BusServer | None = None
         self.totals = FrontEndTotals()
         self._demand: DemandBoard | None = None
+        self._sleepers: Sleepers | None = None
 
     def attach(self, supervisor: Supervisor, board: Board) -> None:
         """Whom to tell; called before any child is started."""
@@ -49,6 +54,10 @@ class ChildReports:
         """Who hears what models requests are for."""
         self._demand = demand
 
+    def tell_sleep(self, sleepers: Sleepers) -> None:
+        """Who hears what became of orders to sleep and to wake."""
+        self._sleepers = sleepers
+
     def on_hello(self, child: BusChild) -> None:
         if child.role == FRONTEND and self._board is not None:
             child.push(self._board.picture())
@@ -58,7 +67,7 @@ class ChildReports:
             if self._bus is not None:
                 self._bus.relay(child, message)
             return
-        if self._supervisor is None:
+        if self._supervisor is None or self._sleepers is None:
             return
         worker = WorkerId(child.id)
         match message:
@@ -70,6 +79,12 @@ class ChildReports:
                 self._supervisor.on_start_failed(worker, code, reason, final)
             case Demand(models) if self._demand is not None:
                 self._demand.note(child.id, models)
+            case Slept():
+                self._sleepers.on_slept(worker)
+            case Woke():
+                self._sleepers.on_woke(worker)
+            case SleepFailed(reason):
+                self._sleepers.on_failed(worker, reason)
             case LastTotals(data):
                 self.totals.note(child.id, data)
                 self.totals.on_end(child.id)

@@ -13,6 +13,7 @@ from appliance.core.records import LedgerEvent, ModelPhase
 from appliance.core.settings import ResidencySettings
 from appliance.roles.node.demand import DemandBoard
 from appliance.roles.node.model_units import Unit, Units
+from appliance.roles.node.sleep import Sleepers
 from appliance.supervision.residency.forecast import left_s, load_time_s, smoothed
 from appliance.supervision.residency.model_state import Decision, Effect, Load, ModelState, Residence
 from appliance.supervision.residency.policy import Rules, decide
@@ -60,8 +61,10 @@ class Residency:
         settings: Callable[[], ResidencySettings],
         views: Callable[[], list[WorkerView]],
         note: Callable[[LedgerEvent], None],
+        sleepers: Sleepers,
     ) -> None:
-        """`views`: the workers of now; `note` takes decisions down."""
+        """`views`: the workers of now; `note` takes decisions down; `sleepers` carries out sleep."""
+        self._sleepers = sleepers
         self._box, self._settings, self._views, self._note = box, settings, views, note
         self.demand = DemandBoard()
         self.units = Units()
@@ -139,7 +142,7 @@ class Residency:
             raise Conflict(f"cannot unload {name}: it is pinned")
         unit.asked_at = None
         if unit.awake:
-            unit.awake = False
+            unit.awake, unit.sleep_level = False, 0
             self._move(unit, Residence.LEAVING, trio.current_time())
             self._record(name, "unload", "asked for by a user", {})
             want()
@@ -169,7 +172,12 @@ class Residency:
     def _observe(self, now: float) -> None:
         """Take in what the processes of all units do."""
         views = self._views()
-        for name, sight in self.units.look(views).items():
+        self._sleepers.forget_gone({view.id for view in views})
+        for unit in self.units.by_name.values():
+            if unit.sleep_level and (fault := self._why_not_asleep(unit, views)):
+                unit.awake, unit.sleep_level = False, 0
+                self._record(unit.name, "unload", fault, {})
+        for name, sight in self.units.look(views, self._sleepers.of).items():
             unit = self.units.by_name[name]
             unit.failed = sight.failed
             if sight.fraction != unit.fraction[0]:
@@ -179,12 +187,35 @@ class Residency:
             self._move(unit, sight.residence, now)
 
     def _on_loaded(self, unit: Unit, views: Sequence[WorkerView], now: float) -> None:
-        unit.load_s = smoothed(unit.load_s, now - unit.since)
         unit.asked_at = None
+        if unit.waking:
+            unit.waking = False
+            return
+        unit.load_s = smoothed(unit.load_s, now - unit.since)
         keys = {one.key for one in unit.instances}
         cards = [view.card for view in views if view.key in keys and view.card is not None]
         unit.context_length = cards[0].context_length if cards else unit.context_length
         self.loaded.append(unit)
+
+    def _why_not_asleep(self, unit: Unit, views: Sequence[WorkerView]) -> str:
+        """What keeps a unit from its sleep; empty: nothing. Workers that ended meanwhile are not started to sleep."""
+        own = _own(unit, views)
+        faults = [self._sleepers.faults[view.id] for view in own if view.id in self._sleepers.faults]
+        resting = [view for view in own if self._sleepers.of(view.id) is not None and view.phase == "ready"]
+        if faults:
+            unit.sleepless = True
+            return faults[0]
+        return "" if own and len(resting) == len(own) else "a worker of it ended while it slept"
+
+    def _sleep_level(self, unit: Unit) -> int:
+        """The deepest level, up to that of the settings, at which all workers of a unit can sleep now; 0: none."""
+        if unit.sleep_level or unit.sleepless:
+            return unit.sleep_level
+        own = _own(unit, self._views())
+        levels = [set(view.card.sleep_levels) for view in own if view.card is not None and view.phase == "ready"]
+        if not levels or len(levels) < len(own):
+            return 0
+        return max((one for one in set.intersection(*levels) if one <= self._settings().sleep_level), default=0)
 
     @staticmethod
     def _move(unit: Unit, to: Residence, now: float) -> None:
@@ -195,11 +226,14 @@ class Residency:
         use, wish = self.demand.use(unit.name), unit.wish
         asked = [at for at in (unit.asked_at,) if at is not None]
         oldest = [use.oldest] if use.waiting else []
+        level = self._sleep_level(unit)
         return ModelState(
             name=unit.name,
             residence=unit.residence,
             since=unit.since,
             needs=self._needs(unit),
+            needs_asleep={MEMORY: sum(map(self._box.size_of, unit.instances)) if level == 1 else 0},
+            sleep_level=level,
             pinned=wish.pinned,
             groups=wish.groups,
             idle_s=self._settings().idle_s if wish.idle_s is None else wish.idle_s,
@@ -228,17 +262,31 @@ class Residency:
     def _apply(self, effect: Effect, states: Sequence[ModelState], now: float) -> None:
         unit = self.units.by_name[effect.model]
         state = next(one for one in states if one.name == effect.model)
-        unit.awake = isinstance(effect, Load)
-        self._move(unit, Residence.LOADING if unit.awake else Residence.LEAVING, now)
+        action = self._carry_out(effect, unit)
+        loads = isinstance(effect, Load)
+        self._move(unit, Residence.LOADING if loads else Residence.LEAVING, now)
         inputs: dict[str, Any] = {
             "waiting": state.waiting,
             "waited_s": round(now - state.oldest, 3) if state.waiting else 0.0,
             "active": state.active,
-            "idle_s": round(now - state.idle_since, 3) if not unit.awake else None,
+            "idle_s": round(now - state.idle_since, 3) if not loads else None,
             "needs": dict(state.needs),
             "loaded": [one.name for one in states if one.holds and one.name != unit.name],
         }
-        self._record(unit.name, "load" if unit.awake else "unload", effect.reason, inputs)
+        self._record(unit.name, action, effect.reason, inputs)
+
+    def _carry_out(self, effect: Effect, unit: Unit) -> str:
+        """Do what was decided; the word for it in the ledger."""
+        workers = [view.id for view in _own(unit, self._views())]
+        if isinstance(effect, Load):
+            unit.waking, unit.awake, unit.sleep_level = unit.sleep_level > 0, True, 0
+            if unit.waking:
+                self._sleepers.wake(workers)
+            return "wake" if unit.waking else "load"
+        unit.awake, unit.sleep_level = effect.sleep_level > 0, effect.sleep_level
+        if unit.awake:
+            self._sleepers.sleep(workers, effect.sleep_level)
+        return "sleep" if unit.awake else "unload"
 
     def _take_down(self, decision: Decision, known: Sequence[Unit]) -> None:
         for unit in known:
@@ -256,6 +304,10 @@ class Residency:
             phase, reason = "starting", "the GPUs are being looked at"
         elif unit.hopeless:
             phase, reason = "failed", unit.hopeless
+        elif unit.residence is Residence.ASLEEP:
+            phase, reason = "asleep", unit.wait or "it sleeps; the next request for it wakes it"
+        elif unit.residence is Residence.LOADING and unit.waking:
+            phase, reason = "starting", f"waking {unit.name}"
         elif unit.residence is Residence.LOADING:
             phase, reason = "starting", f"loading {unit.name}"
             now = trio.current_time()
@@ -263,8 +315,14 @@ class Residency:
             fraction, since = unit.fraction
             ready_at = time.time() + left_s(now - unit.since, whole, fraction, now - since)
         elif unit.residence is Residence.LEAVING:
-            reason = unit.wait or "it is being unloaded"
+            reason = unit.wait or ("it is falling asleep" if unit.sleep_level else "it is being unloaded")
         return ResidenceNote(phase=phase, reason=reason, ready_at=ready_at, context_length=unit.context_length)
 
     def _record(self, model: str, action: str, reason: str, inputs: dict[str, Any]) -> None:
         self._note(LedgerEvent(subject=f"model/{model}", action=action, reason=reason, inputs=inputs))
+
+
+def _own(unit: Unit, views: Sequence[WorkerView]) -> list[WorkerView]:
+    """The views of a unit's processes."""
+    keys = {one.key for one in unit.instances}
+    return [view for view in views if view.key in keys]

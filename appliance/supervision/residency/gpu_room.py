@@ -7,7 +7,7 @@ from appliance.core.errors import ApplianceError
 from appliance.core.gpus import GpuDemand
 from appliance.core.instances import ComponentInstance
 from appliance.supervision.gpu_ledger import GpuLedger
-from appliance.supervision.gpu_places import Choice, NoRoom, Place, choose
+from appliance.supervision.gpu_places import WHOLE_SHARE, Choice, NoRoom, Place, choose
 from appliance.supervision.residency.model_state import ModelState, Residence
 
 
@@ -29,6 +29,9 @@ class GpuRoom:
         instances = {one.key: one for name in awake for one in self._instances_of(name)}
         empty = [_only_for(place, ()) for place in places]
         places = [_only_for(place, instances) for place in places]
+        if not all(_can_wake(place, instances) for place in places):
+            return False
+        places = [_woken(place, instances) for place in places]
         placed = {owner for place in places for owner, _ in place.promised}
         for key, instance in instances.items():
             demand = None if key in placed else self._demand(instance)
@@ -51,6 +54,28 @@ def _only_for(place: Place, owners: Iterable[str]) -> Place:
     wanted = set(owners)
     kept = tuple((owner, amount) for owner, amount in place.promised if owner in wanted)
     return replace(place, promised=kept, taken=place.taken and bool(kept))
+
+
+def _woken(place: Place, wanted: Collection[str]) -> Place:
+    """The place once those that sleep there and are wanted are awake."""
+    awake = [one for one in place.sleeping if one.owner in wanted]
+    return replace(
+        place,
+        foreign=place.foreign - sum(one.kept for one in awake),
+        promised=(*place.promised, *((one.owner, one.amount) for one in awake)),
+        taken=place.taken or any(one.alone for one in awake),
+        sleeping=tuple(one for one in place.sleeping if one not in awake),
+    )
+
+
+def _can_wake(place: Place, wanted: Collection[str]) -> bool:
+    """Whether those that sleep there and are wanted have room on it: they can wake nowhere else."""
+    if not any(one.owner in wanted for one in place.sleeping):
+        return True
+    then = _woken(place, wanted)
+    if then.taken:  # it was promised all that was free then, of which engines leave a part
+        return len(then.promised) == 1 and then.foreign <= then.total * (1 - WHOLE_SHARE)
+    return then.foreign + sum(amount for _, amount in then.promised) <= then.total
 
 
 def _try(places: Sequence[Place], demand: GpuDemand, component: str = "") -> Choice | None:

@@ -113,7 +113,7 @@ class _Round:
         due = model.idle_since + model.idle_s
         self._times.append(due)
         if due <= self._now:
-            self._effects.append(Unload(model.name, f"it was idle for {model.idle_s:g} s", model.sleep_level))
+            self._effects.append(Unload(model.name, f"it was idle for {model.idle_s:g} s", self._level(model)))
 
     def _push_out(self, loaded: ModelState) -> None:
         """Unload what is in the way, or say what keeps it."""
@@ -124,7 +124,8 @@ class _Round:
         free_now = [one for one in movable if self._may_push_out(one, waited)]
         victims = self._fewest(free_now, loaded)
         for victim in victims or ():
-            self._effects.append(Unload(victim.name, _why_unload(victim, loaded, waited), self._level(victim)))
+            level = self._level(victim, victims or (), loaded)
+            self._effects.append(Unload(victim.name, _why_unload(victim, loaded, waited), level))
         in_the_way = victims or self._fewest(movable, loaded) or movable
         doing = "being unloaded" if victims else "in use"
         self._waits[loaded.name] = f"waiting for memory: {_list_names(in_the_way)} {doing}"
@@ -191,9 +192,22 @@ class _Round:
         self._holding[loaded.name] = loaded
         self._effects.append(Load(loaded.name, reason))
 
-    def _level(self, victim: ModelState) -> int:
-        """A sleeping model in the way has to end."""
-        return 0 if victim.residence is Residence.ASLEEP else victim.sleep_level
+    def _level(self, victim: ModelState, victims: Sequence[ModelState] = (), loaded: ModelState | None = None) -> int:
+        """A sleeping model in the way has to end, and one of which there is no room for what it keeps.
+
+        `victims`: all that leave, `loaded`: what comes in their place.
+        """
+        if victim.residence is Residence.ASLEEP or not victim.sleep_level:
+            return 0
+        leaving = victims or (victim,)
+        names = {one.name for one in leaving}
+        staying = self._only(lambda one: one.name not in names)
+        for one in leaving:
+            if one.residence is Residence.RESIDENT and one.sleep_level:
+                staying[one.name] = replace(one, residence=Residence.ASLEEP)
+        if loaded is not None:
+            staying[loaded.name] = loaded
+        return victim.sleep_level if self._room.fits(staying.values()) else 0
 
     def _leaving(self) -> str:
         return ", ".join(name for name in self._holding if name not in self._staying) or "another model"

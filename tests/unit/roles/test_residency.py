@@ -20,10 +20,12 @@ from appliance.roles.node.demand import DemandBoard
 from appliance.roles.node.model_facts import ModelFacts
 from appliance.roles.node.model_memory import with_residence
 from appliance.roles.node.residency import Box, ResidenceNote, Residency
+from appliance.roles.node.sleep import Sleepers
 from appliance.routing.held import Held, HeldRequests
 from appliance.state.memory import MemoryStateStore
+from appliance.supervision.gpu_ledger import GpuLedger
 from appliance.supervision.views import LoadProgress, WorkerView
-from appliance.wire.bus_messages import ModelDemand
+from appliance.wire.bus_messages import ModelDemand, Sleep, Wake
 
 GIB = 1 << 30
 
@@ -64,6 +66,8 @@ class Node:
     views: list[WorkerView] = field(default_factory=list)
     events: list[LedgerEvent] = field(default_factory=list)
     wanted: Sequence[ComponentInstance] = (instance("a"), instance("b"))
+    orders: list[tuple[WorkerId, Sleep | Wake]] = field(default_factory=list)
+    replaced: list[WorkerId] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         box = Box(
@@ -73,7 +77,14 @@ class Node:
             looks_at=lambda _: False,
             room_on_gpus=lambda _: lambda _: True,
         )
-        self.residency = Residency(box, lambda: self.settings, lambda: self.views, self.events.append)
+        self.sleepers = Sleepers(
+            lambda worker, order: self.orders.append((worker, order)),
+            lambda worker, reason: self.replaced.append(worker),
+            GpuLedger(),
+            lambda: None,
+            lambda: 30.0,
+        )
+        self.residency = Residency(box, lambda: self.settings, lambda: self.views, self.events.append, self.sleepers)
 
     def run(self) -> list[str]:
         """Names of the models whose processes are wanted."""
