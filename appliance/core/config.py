@@ -9,7 +9,7 @@ from typing import Any
 
 from appliance.core.collector import GRPC_PORT, HTTP_PORT, parse_collector
 from appliance.core.errors import UsageError
-from appliance.core.setting_keys import KEYS, check_value, parse_text, unknown_key
+from appliance.core.setting_keys import FALSE, KEYS, TRUE, check_value, parse_text, unknown_key
 from appliance.core.settings import AuditSettings, RouterSettings, Settings
 
 PREFIX = "APPLIANCE_"
@@ -23,6 +23,9 @@ CONFIG_FILE = "APPLIANCE_CONFIG"
 
 OVERLAP_WEIGHTS = ("DYN_OVERLAP_SCORE_WEIGHT", "DYN_ROUTER_KV_OVERLAP_SCORE_WEIGHT")
 """Obsolete names of `router.prefill_load_scale`; a weight of 0 also turns the credit for prefixes off."""
+
+JSON_LINES = "DYN_LOGGING_JSONL"
+"""Dynamo's switch for what `log.format` chooses."""
 
 AUDIT_SINKS = ("jsonl", "stderr")
 
@@ -178,6 +181,8 @@ def _read_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
         for name in key.environment:
             if name in environ and (environ[name] or not name.startswith(OTHERS)):  # their empty ones mean: not set
                 found[key.key] = (name, parse_text(key, environ[name], f"environment {name}"))
+    if environ.get(JSON_LINES) and KEYS["log.format"].environment[-1] not in environ:
+        found["log.format"] = (JSON_LINES, _log_format(environ[JSON_LINES]))
     scale = "router.prefill_load_scale"
     for name in OVERLAP_WEIGHTS:  # beats the newer name, as upstream does; what the supervisor hands down beats both
         if name in environ and KEYS[scale].environment[-1] not in environ:
@@ -186,6 +191,12 @@ def _read_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
             if not weight:
                 found["router.overlap_score_credit"] = (name, 0.0)
     return found
+
+
+def _log_format(switch: str) -> str:
+    if switch.lower() not in TRUE + FALSE:
+        raise UsageError(f"cannot use {switch!r} for {JSON_LINES}: must be true or false", param="log.format")
+    return "jsonl" if switch.lower() in TRUE else "text"
 
 
 def _read_flags(flags: Mapping[str, object]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where spans go, and audit records: what may be set, and how a mistake is said."""
+"""Where spans, audit records and logs go: what may be set, and how a mistake is said."""
 
 import pytest
 
@@ -51,6 +51,7 @@ def test_empty_variables_of_opentelemetry_are_not_set() -> None:
         ({"DYN_AUDIT_SINKS": "nats"}, "audit.sinks"),
         ({"DYN_AUDIT_SINKS": "stderr,jsonl"}, "audit.output_path"),
         ({"OTEL_TRACES_SAMPLER": "jaeger_remote"}, "trace.sampler"),
+        ({"DYN_LOGGING_JSONL": "maybe"}, "log.format"),
         ({"OTEL_TRACES_SAMPLER_ARG": "1.5"}, "trace.sampler_arg"),
     ],
 )
@@ -58,3 +59,16 @@ def test_mistakes_name_the_setting(environ: dict[str, str], key: str) -> None:
     with pytest.raises(UsageError) as caught:
         load(**environ)
     assert caught.value.param == key
+
+
+@pytest.mark.parametrize(
+    ("environ", "form"),
+    [
+        ({"DYN_LOGGING_JSONL": "true"}, "jsonl"),
+        ({"DYN_LOGGING_JSONL": "0"}, "text"),
+        ({"DYN_LOGGING_JSONL": ""}, "text"),
+        ({"DYN_LOGGING_JSONL": "1", "APPLIANCE_LOG_FORMAT": "text"}, "text"),
+    ],
+)
+def test_dynamos_switch_of_json_lines(environ: dict[str, str], form: str) -> None:
+    assert load_settings(config_file=None, environ=environ, flags={}).settings.log.format == form
