@@ -93,7 +93,7 @@ def _read_body(raw: bytes, answer: StreamedAnswer) -> str:
     text = _unchunk(chunks)
     for line in text.split(b"\n\n"):
         if line.startswith(b"event: error") or b'"error"' in line:
-            return "error in stream"
+            return f"error in stream: {line.decode()[-120:]}"
         if line.startswith(FIRST_EVENT):
             _read_event(json.loads(line.removeprefix(b"data: ")), answer)
     return "ok" if raw.endswith(LAST_CHUNK) and text.endswith(b"data: [DONE]\n\n") else "cut off"
