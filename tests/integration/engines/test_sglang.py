@@ -109,6 +109,7 @@ async def test_a_cancelled_stream_is_aborted_by_name() -> None:
 async def test_memory_is_released_as_far_as_it_can_be_taken_again() -> None:
     async with sglang(enable_memory_saver="true") as engine:
         assert has_ability(engine, Sleeper)
+        assert engine._make_card().sleep_levels == (), "its weights would stay"
         await engine.sleep(1)
         assert (await engine.is_asleep(), (await seen(engine))["released"]) == (True, ["kv_cache"])
         await engine.wake()

@@ -233,6 +233,7 @@ async def test_connector_of_the_user_is_left_alone() -> None:
 async def test_sleeping_and_waking() -> None:
     async with vllm(enable_sleep_mode="true") as engine:
         assert has_ability(engine, Sleeper)
+        assert engine._make_card().sleep_levels == (1, 2)
         await engine.sleep(1)
         assert await engine.is_asleep()
         await engine.wake()
@@ -259,6 +260,7 @@ async def test_adapters_come_and_go(tmp_path: Path) -> None:
 
 async def test_abilities_that_were_not_switched_on_are_refused() -> None:
     async with vllm() as engine:
+        assert engine._make_card().sleep_levels == ()
         with pytest.raises(NotImplementedHere, match="enable_sleep_mode"):
             await engine.sleep(1)
         with pytest.raises(NotImplementedHere, match="enable_lora"):

@@ -81,3 +81,39 @@ def test_forecast() -> None:
     assert left_s(20, 12, 0.5, 1) == 20
     assert left_s(6, 12, 0.75, 4) == 2
     assert left_s(6, 12, 0.75, 1) == 6
+
+
+def test_who_sleeps_leaves_its_gpu_to_others_and_wakes_where_it_was(ledger: GpuLedger) -> None:
+    fits = GpuRoom(ledger, demand_of, instances_of)
+    for name in ("a", "c"):
+        demand = demand_of(make_instance(component=name))
+        assert demand is not None
+        ledger.promise(WorkerId(name), make_instance(component=name).key, demand)
+        ledger.loaded(WorkerId(name))
+        if name == "a":
+            assert ledger.places()[0].room == 30 * GIB
+            ledger.rest(WorkerId("a"))
+            assert ledger.places()[0].room == 78 * GIB, "its process stays"
+    assert not fits(models("a", "c"))
+    assert fits(models("a", "b")), "c would be gone"
+    ledger.rest(WorkerId("c"))
+    assert fits(models("c", "on the CPU"))
+    assert not fits(models("a", "c"))
+    ledger.wake(WorkerId("a"))
+    assert ledger.places()[0].room == 28 * GIB
+
+
+def test_who_had_a_gpu_for_itself_wakes_alone() -> None:
+    made = GpuLedger()
+    made.observe(board(1), made.begin_look(), lambda _: None)
+    alone = GpuDemand(memory_bytes=10 * GIB, shared=False)
+    fits = GpuRoom(made, lambda one: alone, instances_of)
+    for name in ("a", "b"):
+        made.promise(WorkerId(name), make_instance(component=name).key, alone)
+        made.loaded(WorkerId(name))
+        made.rest(WorkerId(name))
+    assert not fits(models("a", "b"))
+    assert fits([*models("a"), ModelState(name="b", residence=Residence.ASLEEP)])
+    made.wake(WorkerId("a"))
+    assert made.places()[0].taken
+    assert not fits(models("a", "b"))

@@ -163,3 +163,27 @@ def test_models_that_can_sleep_do_so_and_end_when_their_memory_is_needed() -> No
     assert names(decide([asleep, wish], room, RULES, NOW)) == [("Load", "b")]
     assert names(decide([asleep, replace(wish, needs={"gpu": 8, "memory": 8})], room, RULES, NOW)) == [("Unload", "a")]
     assert names(decide([replace(asleep, waiting=1)], room, RULES, NOW)) == [("Load", "a")]
+
+
+def sleepy(name: str, since: float, *, keeps: int) -> ModelState:
+    return replace(loaded(name, since), sleep_level=1, needs={"gpu": 8}, needs_asleep={"main": keeps})
+
+
+def levels(decision: Decision) -> list[int]:
+    """How deep the models sleep that leave."""
+    return [effect.sleep_level for effect in decision.effects if isinstance(effect, Unload)]
+
+
+def test_who_makes_room_sleeps_where_memory_for_it_is_left() -> None:
+    room = Room(limits={"gpu": 8, "main": 10})
+    coming = replace(asked("b"), needs={"gpu": 8})
+    assert levels(look(sleepy("a", 0, keeps=10), coming, room=room)) == [1]
+    assert levels(look(sleepy("a", 0, keeps=11), coming, room=room)) == [0]
+
+
+def test_who_is_idle_ends_where_sleepers_have_filled_main_memory() -> None:
+    room = Room(limits={"gpu": 8, "main": 10})
+    idle = replace(sleepy("a", 0, keeps=6), idle_s=5)
+    other = replace(sleepy("b", 0, keeps=6), residence=Residence.ASLEEP)
+    assert levels(look(idle, room=room)) == [1]
+    assert levels(look(idle, other, room=room)) == [0]
