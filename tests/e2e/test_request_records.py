@@ -52,7 +52,7 @@ def recorded(binary: str | None, tmp_path_factory: pytest.TempPathFactory) -> It
             "DYN_AUDIT_SINKS": "jsonl",
             "DYN_AUDIT_OUTPUT_PATH": str(room / "audit.jsonl"),
         }
-        args = ("--engine", "mocker", "--prefill", "1", "--decode", "1", "m")
+        args = ("--engine", "mocker", "--prefill", "1", "--decode", "1", "--enforce-disagg", "m")
         with appliance(binary, room / "state", *args, environ=environ) as one:
             yield Recorded(one, collector, room / "audit.jsonl")
 

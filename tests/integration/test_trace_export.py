@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 import trio
@@ -15,7 +16,8 @@ from appliance.telemetry.spans import FinishedSpan
 from tests.helpers.collector import Collector, serve_collector
 from tests.helpers.waiting import until
 
-QUICK = ExportPace(gather_s=0.01, answer_s=0.1, first_retry_s=0.01, longest_retry_s=0.05, flush_s=0.3)
+QUICK = ExportPace(gather_s=0.01, first_retry_s=0.01, longest_retry_s=0.05, flush_s=5)
+HASTY = replace(QUICK, answer_s=0.1, flush_s=0.3)
 
 
 def span(number: int = 1) -> FinishedSpan:
@@ -31,10 +33,10 @@ def span(number: int = 1) -> FinishedSpan:
 
 
 class Rig:
-    def __init__(self, url: str, queue_spans: int = 2048) -> None:
+    def __init__(self, url: str, queue_spans: int = 2048, pace: ExportPace = QUICK) -> None:
         self.metrics = Metrics(TABLE)
         settings = TraceSettings(enabled=True, endpoint=url, queue_spans=queue_spans)
-        self.exporter = TraceExporter(settings, role="test", instance="t-0", metrics=self.metrics, pace=QUICK)
+        self.exporter = TraceExporter(settings, role="test", instance="t-0", metrics=self.metrics, pace=pace)
 
     def count(self, fate: str) -> float:
         return self.metrics.cell(TRACE_SPANS, fate).value
@@ -73,7 +75,7 @@ async def test_a_collector_that_comes_back_gets_everything(trouble: str, caplog:
     collector = Collector(status=500 if trouble == "500" else 200, delay_s=0.3 if trouble == "slow" else 0)
     with serve_collector(collector):
         pass  # it has a port now
-    rig = Rig(collector.url)
+    rig = Rig(collector.url, pace=HASTY if trouble == "slow" else QUICK)
     async with exporting(rig) as exporter:
         if trouble == "down":
             exporter.add(span())
@@ -131,11 +133,11 @@ async def test_the_last_spans_are_sent_at_the_end() -> None:
 
 
 async def test_the_end_does_not_wait_for_a_collector_that_hangs() -> None:
-    collector = Collector(delay_s=0.5)
+    collector = Collector(delay_s=2)
     with serve_collector(collector):
-        rig = Rig(collector.url)
+        rig = Rig(collector.url, pace=replace(HASTY, answer_s=60))
         rig.exporter.add(span())
-        with trio.fail_after(2 * QUICK.flush_s):
+        with trio.fail_after(0.5 + HASTY.flush_s):
             await rig.exporter.flush()
     assert rig.count("dropped") == 1
 
