@@ -1,9 +1,9 @@
 """Processes are killed under streams: `python -m tests.bench.faults [--seconds 60] [--cases mocker ...]`.
 
 Each client asks the same again and again, with a seed of its own, so what it must get is known from a run that nothing
-disturbs. The settings are the defaults: a worker that was serving when it was killed is started again at once as long
-as it does not happen to it more than `supervision.exits_per_minute` times, and a stream may move
-`requests.migration_limit` times.
+disturbs. Workers are killed in turn and only while they serve, so that none is killed more often than
+`supervision.exits_per_minute` allows and each is started again at once. A stream that lives for four kills can meet all
+of them, so the mocker's case lets streams move more often than the three times of `requests.migration_limit`.
 """
 
 import argparse
@@ -40,7 +40,7 @@ class Case:
 
 CASES = {
     "mocker": Case(
-        args=("--engine", "mocker", "--replicas", "4", "--engine-arg", "step_ms=50", "--context-length", "2048"),
+        args=("--engine", "mocker", "--replicas", "4", "--engine-arg", "step_ms=50", "--migration-limit", "10"),
         streams=200,
         tokens=120,
         every_s=2.0,

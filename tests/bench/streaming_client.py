@@ -93,7 +93,8 @@ def _read_body(raw: bytes, answer: StreamedAnswer) -> str:
     text = _unchunk(chunks)
     for line in text.split(b"\n\n"):
         if line.startswith(b"event: error") or b'"error"' in line:
-            return f"error in stream: {line.decode()[-120:]}"
+            code = line.partition(b'"code":')[2].decode().strip('"}')
+            return f"error in stream: {code}"
         if line.startswith(FIRST_EVENT):
             _read_event(json.loads(line.removeprefix(b"data: ")), answer)
     return "ok" if raw.endswith(LAST_CHUNK) and text.endswith(b"data: [DONE]\n\n") else "cut off"
