@@ -25,6 +25,7 @@ from tests.helpers.engines import (
     text_of,
     tokens_of,
 )
+from tests.helpers.waiting import until
 
 CANCEL_GRACE_S = 1.0  # one prefill step of this model and 50 ms, with room for a busy machine
 LONG_PROMPT = [4 + index * 7919 % 2000 for index in range(8000)]
@@ -65,8 +66,11 @@ async def test_output_is_reused_like_a_prompt(engine: LlamaCppEngine) -> None:
 
 
 async def test_the_table_knows_what_a_cancelled_prefill_left(engine: LlamaCppEngine) -> None:
-    with trio.move_on_after(0.15):
-        await answer(engine, make_request(LONG_PROMPT, max_tokens=1))
+    before = engine.progress()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answer, engine, make_request(LONG_PROMPT, max_tokens=1))
+        await until(lambda: engine.progress() >= before + 2, 20)
+        nursery.cancel_scope.cancel()
     again = await answer(engine, make_request(LONG_PROMPT, max_tokens=1))
     assert again.usage is not None
     assert again.usage.cached_tokens >= 512

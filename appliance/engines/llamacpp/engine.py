@@ -33,7 +33,7 @@ T = TypeVar("T")
 class LlamaCppEngine(CardFiles):
     """One model on one llama.cpp server.
 
-    Abilities beside `Engine`: `FileSource`, `TokenizeSource`, `KvEventSource`, `BackgroundEngine`.
+    Abilities beside `Engine`: `FileSource`, `TokenizeSource`, `KvEventSource`, `BackgroundEngine`, `ProgressSource`.
     """
 
     def __init__(self, facts: ModelFacts, options: EngineOptions) -> None:
@@ -113,6 +113,10 @@ class LlamaCppEngine(CardFiles):
                 else:
                     await model.handovers.restore(half.params, lease, model.slots, request.token_ids)
                     await Generation(model, request, sink, lease, grammar).run()
+
+    def progress(self) -> int:
+        """See `ProgressSource.progress`; a prompt shows it every `batch_size` tokens."""
+        return 0 if self._model is None else self._model.progress()
 
     async def embed(self, request: EngineRequest) -> list[float]:
         """One unit vector. See `Engine.embed`. A cancelled call is dropped; the engine finishes it unheard."""

@@ -35,6 +35,12 @@ class LoadedModel:
     calls: set[CompletionStream] = field(default_factory=set)
     """Calls in progress."""
     closing: bool = False
+    messages: int = 0
+    """Of the calls that have ended."""
+
+    def progress(self) -> int:
+        """Grows with every part of a prompt that was computed, and with every token."""
+        return self.messages + sum(call.messages for call in self.calls)
 
     def stop_calls(self) -> None:
         """End every call at its next message; their streams then fail."""
@@ -94,6 +100,7 @@ class Generation:
                     stream.stop()  # the nursery then waits until the engine has let go of the slot
         finally:
             self._model.calls.discard(stream)
+            self._model.messages += stream.messages
             self._lease.content, self._lease.ran_on = stream.slot_content, stream.ran_on
         if stream.error is not None:
             raise stream.error

@@ -47,6 +47,8 @@ class CompletionStream:
         self._in_cache: int | None = None
         self.sampled: list[int] = []
         """Ids that the engine drew, the ending one included."""
+        self.messages = 0
+        """What the engine has said of this call: a part of the prompt done, a token, the end."""
         self.cached_tokens = 0
         self.finish: FinishReason | None = None
         self.ran_on: int | None = None
@@ -65,6 +67,7 @@ class CompletionStream:
 
     def on_message(self, message: dict[str, Any]) -> bool:
         """Engine callback; True ends the call. Never raises, as the binding would swallow it."""
+        self.messages += 1
         try:
             self._take(message)
         except Exception:  # our own reading of a foreign message went wrong: the stream ends, with our words only
