@@ -287,7 +287,9 @@ class ForeignEngine(CardFiles):
         return self._ask(request, name, min(request.stop.max_tokens, self._context - len(request.token_ids)))
 
     def _ask_text(self, request: EngineRequest) -> Asked:
-        path, body = text_body(request, model=request.lora or self._served_there, context=self._context, server_finds_calls=False)
+        path, body = text_body(
+            request, model=request.lora or self._served_there, context=self._context, server_finds_calls=False
+        )
         return Asked(path=path, body=body, reader=TextEvents(), headers={"x-request-id": request.id})
 
     def _note_abort(self, name: str) -> None:
