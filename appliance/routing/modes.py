@@ -98,8 +98,8 @@ class Direct:
     def pick(self, slots: Sequence[Slot], *, pinned: bool) -> int:
         if not pinned:
             raise InvalidRequest(
-                "the router mode is direct: the request must name its worker, by nvext.backend_instance_id or the header "
-                "x-worker-instance-id; /health lists them",
+                "the router mode is direct: the request must name its worker, by nvext.backend_instance_id or the "
+                "header x-worker-instance-id; /health lists them",
                 param="nvext",
             )
         return self._ranks.pick(slots, pinned=pinned)
