@@ -7,6 +7,7 @@ READY := $(VENV)/.ready
 LOCK := packaging/requirements
 STATE := $(CURDIR)/.state
 BINARY ?=
+WORKERS ?= 2
 ARGS ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -38,10 +39,10 @@ serve: $(READY) ## run the appliance here: make serve ARGS="model.gguf --port 90
 	  $(BIN)/dynamo-appliance serve --state-dir $(STATE) $(ARGS)
 
 test: $(READY) ## run the tests but those marked slow
-	@$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -q -m "not slow" -n $(WORKERS) --dist loadfile $(ARGS)
 
 slow: $(READY) ## run the slow ones; those of whole appliances belong to e2e
-	@$(BIN)/python -m pytest -q -m slow --ignore tests/e2e $(ARGS)
+	@$(BIN)/python -m pytest -q -m slow --ignore tests/e2e -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: $(READY) ## format, lint, types, import contracts, architecture
 	@$(BIN)/ruff format --check --quiet . || { echo "error: run $(BIN)/ruff format" >&2; exit 1; }
