@@ -5,8 +5,12 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.helpers.fake_nvml import compile_library
+
+settings.register_profile("shared machines", deadline=None)
+settings.load_profile("shared machines")
 
 ALLOWED_SKIPS = (
     "needs a GPU",

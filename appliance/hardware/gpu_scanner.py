@@ -37,9 +37,10 @@ class NvmlScanner:
 
     async def scan(self) -> GpuScan:
         """See `GpuPort.scan`. While an earlier call hangs, the answer is at once that it does."""
-        if self._since is not None:
-            await trio.lowlevel.checkpoint()
-            return too_slow(trio.current_time() - self._since)
+        since = self._since
+        if since is not None:
+            await trio.lowlevel.checkpoint()  # meanwhile the call may come back
+            return too_slow(trio.current_time() - since)
         self._since = trio.current_time()
         outcome: list[GpuScan] = []
         with trio.move_on_after(self._call_s):

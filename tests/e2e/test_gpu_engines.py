@@ -97,6 +97,7 @@ def make_model(folder: Path, size: int) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_four_replicas_of_a_hub_model(box: Appliance, table: GpuTable) -> None:
     h100_sxm(table).write()
     box.start(*flags(box, "--replicas", "4", "big/model"))

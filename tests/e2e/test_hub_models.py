@@ -91,6 +91,7 @@ def test_a_chat_without_an_appliance_keeps_what_it_fetched(hub: FakeHub, box: Ap
     assert box.cli("chat", NAME, "--prompt", "hi", timeout=120) == answer
 
 
+@pytest.mark.slow
 def test_a_hub_model_is_served_and_kept(hub: FakeHub, box: Appliance, tmp_path: Path) -> None:
     hub.hold_after = HELD_AT
     box.start(NAME, "--hold-s", "1", wait=False)

@@ -38,8 +38,10 @@ async def test_reports_arrive_and_turn_requests_away() -> None:
         router.add(WORKER, await links.attach(WORKER, near))
         wish = RoutingRequest(id=RequestId("r"), model=ModelName(card.name))
         for tokens, busy in ((11, True), (10, False)):
+            heard.clear()
             server.publish_loads([RankLoad(0, 3, tokens)])
-            await until(lambda tokens=tokens: heard and heard[-1] == [RankLoad(0, 3, tokens)])
+            await until(lambda: heard)
+            assert heard[-1] == [RankLoad(0, 3, tokens)]
             try:
                 (await router.place(wish)).__exit__(None, None, None)
                 refused = False

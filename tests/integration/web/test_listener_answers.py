@@ -10,6 +10,7 @@ from appliance.core.errors import ModelNotReady
 from appliance.core.settings import HttpSettings
 from appliance.web.exchange import Exchange
 from tests.helpers.http import RawClient, Served, echo, eventually, get, post, serving
+from tests.helpers.waiting import until
 
 SMALL = HttpSettings(send_stall_s=0.3, send_buffer_bytes=256 * 1024)
 
@@ -309,11 +310,12 @@ async def test_drain_lets_idle_connections_ask_once_more() -> None:
         assert (await asks.ask(get("/"))).headers.get("connection") is None
         async with trio.open_nursery() as nursery:
             started = trio.current_time()
-            nursery.start_soon(served.listener.drain, 5.0, 0.2)
+            nursery.start_soon(served.listener.drain, 10.0, 2.0)
+            await until(lambda: served.listener.draining)
             last = await asks.ask(get("/"))
             assert (last.status, last.headers["connection"]) == (200, "close")
             assert await asks.is_closed()
-            assert trio.current_time() - started < 0.2
+            assert trio.current_time() - started < 2.0
             assert await silent.is_closed()
         assert served.listener.connections == 0
 
