@@ -120,11 +120,12 @@ def front_end_restart_loses_nothing(one: Appliance) -> None:
     """A request that is held while its front end is replaced gets its answer, and the next one too."""
     name = cold_one(one)
 
-    def restart_once_held() -> None:
-        eventually(lambda: phases(one)[name] == "starting" or one.status()["active_requests"], every=0.02)
-        one.cli("restart", "frontend", "--wait")
+    def restart_once_asked() -> None:
+        # A load may be over before anybody sees it: the first of two restarts comes right behind the request.
+        for _ in range(2):
+            one.cli("restart", "frontend", "--wait")
 
-    answers = at_once([lambda: ask(one, name), restart_once_held])
+    answers = at_once([lambda: ask(one, name), restart_once_asked])
     assert answers[0]
     assert ask(one, name) == answers[0]
 

@@ -170,6 +170,9 @@ def _control() -> dict[str, Schema]:
             endpoints=array(STRING),
             instances=array(reference("answers.InstanceView")),
         ),
+        "ScrapeTargets": array(
+            record(targets=array(STRING), labels={"type": "object", "additionalProperties": {"type": "string"}})
+        ),
         "BusyThresholds": record(thresholds=array(reference("answers.BusyThreshold"))),
     }
 

@@ -133,7 +133,7 @@ def _control(paths: PathSettings) -> list[Operation]:
         Operation(path=paths.health, summary="Readiness: 503 before ready and while draining", answers=("Health",)),
         Operation(path=paths.live, summary="Liveness: 200 until exit", answers=("Live",)),
         Operation(path=paths.metrics, summary="Prometheus metrics", answers=()),
-        Operation(path=paths.metrics + "/workers", summary="Engines with metrics, as scrape targets", answers=()),
+        Operation(path=paths.metrics + "/workers", summary="Engines with metrics", answers=("ScrapeTargets",)),
         Operation(
             path=paths.metrics + "/workers/{worker}",
             summary="An engine's own Prometheus metrics, unchanged",
