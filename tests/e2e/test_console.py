@@ -149,12 +149,12 @@ def test_a_worker_dies_and_comes_back(browser: Browser, one: Appliance) -> None:
         before = worker.get_attribute("data-worker")
         one.workers()[0].kill()
         expect(worker.locator(".state")).to_have_text(re.compile("starting|backoff"))
-        expect(worker).to_contain_text("SIGKILL")
         expect(page.locator("#live")).to_contain_text(re.compile("is (starting|backoff)"))
         expect(worker.locator(".state")).to_have_text("ready")
         assert worker.get_attribute("data-worker") != before
         expect(worker).to_contain_text("restart")
         expect(page.locator(".events")).to_contain_text("crash")
+        expect(page.locator(".events")).to_contain_text("SIGKILL")
 
 
 def test_scaling_and_restarting_by_hand(browser: Browser, one: Appliance) -> None:
