@@ -83,6 +83,7 @@ class HttpClient:
         self._headers = dict(headers or {})
         self._tls = _trusting_context() if address.scheme == "https" else None
         self._idle: list[HttpConnection] = []
+        self._closed = False
 
     async def request(
         self, method: str, path: str, body: Any = None, *, deadline_s: float, headers: Mapping[str, str] | None = None
@@ -106,7 +107,8 @@ class HttpClient:
             await self._put_back(connection)
 
     async def close(self) -> None:
-        """Close the idle connections."""
+        """Close the idle connections; those in use close when their exchange ends."""
+        self._closed = True
         while self._idle:
             await self._idle.pop().close()
 
@@ -134,7 +136,7 @@ class HttpClient:
         raise ServerLost(f"cannot reach {self.address.url}: no connection within {CONNECT_S:g} s")
 
     async def _put_back(self, connection: HttpConnection) -> None:
-        if connection.reusable and len(self._idle) < MOST_IDLE:
+        if connection.reusable and len(self._idle) < MOST_IDLE and not self._closed:
             self._idle.append(connection)
         else:
             await connection.close()
