@@ -1,6 +1,6 @@
 """Collects what happens in a cache as KV events, neighbours joined into one event."""
 
-from appliance.core.kv_events import ClearedBlocks, KvEvent, RemovedBlocks, StoredBlocks
+from appliance.core.kv_events import KvEvent, RemovedBlocks, StoredBlocks
 
 
 class EventLog:
@@ -31,11 +31,6 @@ class EventLog:
             last.block_ids.append(block_id)
         else:
             self._events.append(RemovedBlocks([block_id]))
-
-    def cleared(self) -> None:
-        """Every block is gone."""
-        if self.wanted:
-            self._events.append(ClearedBlocks())
 
     def drain(self) -> list[KvEvent]:
         """The events so far; the log is empty afterwards."""

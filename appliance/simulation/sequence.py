@@ -65,11 +65,6 @@ class RunningSequence:
         """Tokens given out so far."""
         return self.length - self.prompt_tokens
 
-    @property
-    def is_finished(self) -> bool:
-        """All tokens were given out."""
-        return self.length >= self.end
-
     def hash_blocks(self, count: int, block_size: int) -> None:
         """Name the first `count` blocks, all of whose tokens must be known."""
         done = len(self.block_ids)

@@ -1,4 +1,4 @@
-"""Single labels and values out of a server's metrics. Pure."""
+"""Single labels out of a server's metrics. Pure."""
 
 import re
 
@@ -11,17 +11,6 @@ def labels_of(metrics: bytes, name: str) -> dict[str, str]:
         if line.startswith(f"{name}{{"):
             return dict(_LABEL.findall(line))
     return {}
-
-
-def value_of(metrics: bytes, name: str) -> float | None:
-    """The value of the first sample of a metric."""
-    for line in metrics.decode("utf-8", "replace").splitlines():
-        if line.startswith((f"{name}{{", f"{name} ")):
-            try:
-                return float(line.rpartition(" ")[2])
-            except ValueError:
-                return None
-    return None
 
 
 def whole_number(text: object) -> int:

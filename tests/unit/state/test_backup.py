@@ -235,7 +235,7 @@ def test_leftovers_go(tmp_path: Path) -> None:
 @given(st.lists(st.sampled_from(["..", ".", "a", "models", "", "appliance.db"]), max_size=5).map("/".join))
 def test_safe_names_stay_inside(name: str) -> None:
     if safe_name(name) and name != "appliance.db":
-        assert Path("/root", name).resolve().is_relative_to("/root/models")
+        assert Path("/unpacked", name).resolve().is_relative_to("/unpacked/models")
 
 
 @given(
@@ -244,4 +244,4 @@ def test_safe_names_stay_inside(name: str) -> None:
 )
 def test_safe_links_stay_inside(name: str, target: str) -> None:
     if safe_link(f"models/{name}", target):
-        assert (Path("/root/models", name).parent / target).resolve().is_relative_to("/root/models")
+        assert (Path("/unpacked/models", name).parent / target).resolve().is_relative_to("/unpacked/models")
