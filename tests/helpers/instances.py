@@ -45,7 +45,7 @@ class FakeWorld:
     def make(self) -> Surroundings:
         return Surroundings(
             launch=lambda instance, worker: LaunchPlan(argv=("fake", worker), env={}, address=f"/run/{worker}"),
-            begin_drain=self.begin_drain,
+            begin_drain=lambda worker, drain_s: self.begin_drain(worker, drain_s),
             ledger=self.events.append,
             settings=self.settings,
             drain=DrainSettings(request_s=30.0, term_s=5.0),

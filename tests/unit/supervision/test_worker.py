@@ -7,9 +7,10 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from appliance.core.errors import InternalError, ModelNotReady, WorkerLost
+from appliance.core.errors import ModelNotReady, WorkerLost
 from appliance.core.identity import WorkerId
 from appliance.core.settings import SupervisionSettings
+from appliance.supervision.changes import Changes
 from appliance.supervision.log_ring import LogRing
 from appliance.supervision.states import Phase
 from appliance.supervision.worker import WorkerTask
@@ -23,6 +24,7 @@ class Bench:
         self.world = world
         self.log = LogRing()
         self.seen: list[str] = []
+        self.changes = Changes()
         self.worker = WorkerTask(make_instance(), world.make(), self.log, self._note)
         self.scope = trio.CancelScope()
         self.done = trio.Event()
@@ -31,6 +33,7 @@ class Bench:
         phase = self.worker.phase.value
         if self.seen[-1:] != [phase]:
             self.seen.append(phase)
+        self.changes.bump()
 
     async def run(self) -> None:
         with self.scope:
@@ -46,7 +49,7 @@ class Bench:
     async def until(self, phase: Phase) -> None:
         """Wait for a phase."""
         while self.worker.phase is not phase:
-            await self.worker._news.wait(self.worker._news.version)
+            await self.changes.wait(self.changes.version)
 
     async def crash(self, code: int = 1, output: bytes = b"") -> None:
         await wait_all_tasks_blocked()
@@ -111,7 +114,7 @@ async def test_unreachable_worker_gets_term_at_once(world: FakeWorld, bench: Ben
     async def refuse(worker: WorkerId, drain_s: float) -> None:
         raise WorkerLost("no link")
 
-    bench.worker._world = FakeWorld(begin_drain=refuse, processes=world.processes, gpus=world.gpus).make()
+    world.begin_drain = refuse
     await bench.ready()
     began = trio.current_time()
     bench.worker.want_stop("scaled down")
@@ -278,11 +281,6 @@ async def test_progress_is_shown_until_ready(bench: Bench, autojump_clock: MockC
     assert (progress.fraction, progress.text) == (0.5, "loading weights")
     await bench.ready()
     assert bench.worker.view().progress is None
-
-
-async def test_a_move_that_is_not_in_the_table_is_a_fault(bench: Bench, autojump_clock: MockClock) -> None:
-    with pytest.raises(InternalError, match="from starting to draining"):
-        bench.worker._move(Phase.DRAINING, "test")
 
 
 async def test_stalled_worker_is_killed_and_replaced(bench: Bench, autojump_clock: MockClock) -> None:
