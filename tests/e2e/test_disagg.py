@@ -83,6 +83,65 @@ def test_killed_decode_worker_costs_no_token(split: Appliance) -> None:
     eventually(lambda: ready(split) == ["decode", "decode", "prefill"])
 
 
+@pytest.fixture(scope="module")
+def meeting(binary: str | None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
+    """Halves that run at once and meet on the prefill worker, which takes 10 ms for each token of a prompt."""
+    flags = ("--engine", "mocker", "--prefill", "1", "--decode", "1", "--hold-s", "20")
+    pace = ("--engine-arg", "step_ms=1", "--engine-arg", "kv_bytes_per_token=100000000")
+    link = ("--engine-arg", "kv_transfer_bandwidth=10", "--engine-arg", "bootstrap_port=0")
+    with appliance(binary, tmp_path_factory.mktemp("meeting") / "state", *flags, *pace, *link, "m") as one:
+        yield one
+
+
+def meets(one: Appliance) -> bool:
+    """Whether a decode worker is connected to the port of the prefill worker."""
+    ports = {tcp.laddr.port for process in half(one, "prefill") for tcp in connections(process) if not tcp.raddr}
+    return any(tcp.raddr and tcp.raddr.port in ports for each in half(one, "decode") for tcp in connections(each))
+
+
+def connections(process: psutil.Process) -> list[Any]:
+    try:
+        return list(process.net_connections("tcp"))
+    except psutil.Error:
+        return []
+
+
+def test_halves_meet_on_the_prefill_worker(meeting: Appliance) -> None:
+    answers: list[dict[str, Any]] = []
+    asked = {"max_tokens": 3, "nvext": {"extra_fields": ["timing", "worker_id"]}}
+    asking = threading.Thread(target=lambda: answers.append(meeting.chat("m", "a long prompt " * 30, **asked)))
+    asking.start()
+    eventually(lambda: meets(meeting))
+    asking.join(20)
+    (answer,) = answers
+    assert answer["usage"]["completion_tokens"] == 3
+    assert answer["nvext"]["timing"]["ttft_ms"] > answer["usage"]["prompt_tokens"] * 10
+    ids = answer["nvext"]["worker_id"]
+    assert ids["prefill_worker_id"] != ids["decode_worker_id"]
+    assert not meets(meeting)
+
+
+def test_prefill_worker_killed_during_the_meeting_costs_no_request(meeting: Appliance) -> None:
+    (victim,) = half(meeting, "prefill")
+    answers: list[int] = []
+    text = "a long prompt " * 120
+    asking = threading.Thread(
+        target=lambda: answers.append(meeting.chat("m", text, max_tokens=2)["usage"]["completion_tokens"])
+    )
+    asking.start()
+    eventually(lambda: meets(meeting))
+    victim.kill()
+    asking.join(30)
+    assert answers == [2]
+    assert any(
+        line.startswith("dynamo_frontend_model_migration_total{") and not line.endswith(" 0")
+        for line in meeting.get("/metrics").decode().splitlines()
+    ), "the request was moved"
+    eventually(lambda: ready(meeting) == ["decode", "prefill"])
+    answer = meeting.chat("m", "again", max_tokens=2, nvext={"extra_fields": ["worker_id"]})["nvext"]["worker_id"]
+    assert answer["prefill_worker_id"] != answer["decode_worker_id"], "they meet at the new one's port"
+
+
 def open_stream(one: Appliance, **more: Any) -> Any:
     body = {
         "model": "m",

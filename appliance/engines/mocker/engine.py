@@ -18,6 +18,7 @@ from appliance.core.requests import EngineRequest, EngineUsage, ModelCard
 from appliance.engines.admission import CLOSED, DRAINING, Admission, check_prompt
 from appliance.engines.cards import CardFiles, make_card
 from appliance.engines.mocker.options import read_options
+from appliance.engines.mocker.rendezvous import HOST, Rendezvous
 from appliance.engines.mocker.step_loop import MS_PER_S, StepLoop
 from appliance.engines.mocker.streams import MockedStream, PrefillStream
 from appliance.engines.mocker.words import RandomTokens, ScriptedTokens, ThinkingTokens, TokenSource, Vocabulary
@@ -46,6 +47,8 @@ class MockerEngine(CardFiles):
         self._script: list[int] | None = None
         self._door = Admission()
         self._unseeded = random.Random(self._given.seed)
+        self._rendezvous = Rendezvous()
+        self._bootstrap_port = 0
         self._closed = trio.Event()
 
     async def start(self, progress: ProgressReport) -> ModelCard:
@@ -55,6 +58,8 @@ class MockerEngine(CardFiles):
         self._vocabulary = await trio.to_thread.run_sync(Vocabulary, self._facts, abandon_on_cancel=True)
         if self._given.text is not None:
             self._script = self._vocabulary.tokenize(self._given.text)
+        if self._given.bootstrap_port is not None and self._given.engine.role == "prefill":
+            self._bootstrap_port = await self._rendezvous.open(self._given.bootstrap_port)
         self._door.open()
         progress(1.0, "ready")
         return self._make_card()
@@ -66,8 +71,9 @@ class MockerEngine(CardFiles):
                 loop.publish_kv_events(partial(take, rank))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """The step loops, one for each rank. See `BackgroundEngine.run`."""
+        """The step loops, one for each rank, and the meeting point. See `BackgroundEngine.run`."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._rendezvous.serve)
             for loop in self._loops:
                 await nursery.start(loop.run)
             task_status.started()
@@ -75,17 +81,21 @@ class MockerEngine(CardFiles):
             nursery.cancel_scope.cancel()
 
     async def generate(self, request: EngineRequest, sink: TokenSink) -> None:
-        """Run one stream. See `Engine.generate`. Needs `run`; cancelling frees the place at once."""
+        """Run one stream. See `Engine.generate`. Needs `run`; cancelling frees the place at once.
+
+        Raises `WorkerLost` or `WorkerTimeout`, too, when the prefill half of a split request is not to be had.
+        """
         with self._door.enter():
-            self._check(request)
-            prompt_tokens = len(request.token_ids)
-            # The last token of an output is never computed and takes no place in the cache.
-            room = min(self._context, self._given.engine.cache_tokens + 1) - prompt_tokens
-            budget = min(request.stop.max_tokens, room)
-            if budget < 1 and request.stop.max_tokens < 1:
-                sink.emit([], "length", EngineUsage(prompt_tokens, 0))
-                return
-            await self._loop(request.rank).run_stream(self._stream(request, sink, max(budget, 1)))
+            transfer = request.kv_transfer
+            if transfer is None or transfer.bootstrap_room is None:
+                await self._run_stream(request, sink)
+            elif transfer.phase == "prefill":
+                with self._rendezvous.rooms.hold(transfer.bootstrap_room) as room:
+                    await self._run_stream(request, sink)
+                    room.tokens = len(request.token_ids)
+            else:
+                self._check(request)
+                await self._run_stream(await self._rendezvous.fetch(request, transfer), sink)
 
     async def embed(self, request: EngineRequest) -> list[float]:
         """A unit vector that depends on the tokens only. See `Engine.embed`."""
@@ -111,9 +121,21 @@ class MockerEngine(CardFiles):
         if self._vocabulary is not None:
             self._door.shut(CLOSED)
         self._closed.set()
+        await self._rendezvous.close()
         for loop in self._loops:
             loop.fail_all(CLOSED)
         await self._door.wait_empty()
+
+    async def _run_stream(self, request: EngineRequest, sink: TokenSink) -> None:
+        self._check(request)
+        prompt_tokens = len(request.token_ids)
+        # The last token of an output is never computed and takes no place in the cache.
+        room = min(self._context, self._given.engine.cache_tokens + 1) - prompt_tokens
+        budget = min(request.stop.max_tokens, room)
+        if budget < 1 and request.stop.max_tokens < 1:
+            sink.emit([], "length", EngineUsage(prompt_tokens, 0))
+            return
+        await self._loop(request.rank).run_stream(self._stream(request, sink, max(budget, 1)))
 
     def _check(self, request: EngineRequest) -> None:
         if not all(loop.is_running for loop in self._loops):
@@ -185,6 +207,8 @@ class MockerEngine(CardFiles):
             ranks=len(self._loops),
             kv_events=self._has_events,
             role=engine.role,
+            bootstrap_host=HOST if self._bootstrap_port else "",
+            bootstrap_port=self._bootstrap_port,
         )
 
 

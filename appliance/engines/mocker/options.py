@@ -19,12 +19,12 @@ from appliance.simulation.timing import FixedTiming, ModelledTiming, PolynomialT
 FIXED_PACE = ("step_ms", "prefill_ms_per_token")
 SPEED_UPS = ("speedup_ratio", "decode_speedup_ratio")
 KNOWN = (
-    *FIXED_PACE, *SPEED_UPS, "admission_preempts", "block_size", "data_parallel_size", "disaggregation_mode",
-    "enable_chunked_prefill", "enable_prefix_caching", "engine_type", "eviction", "extra_engine_args", "fail_after",
-    "kv_bytes_per_token", "kv_transfer_bandwidth", "max_num_batched_tokens", "max_num_seqs",
-    "no_enable_chunked_prefill", "no_enable_prefix_caching", "num_gpu_blocks", "num_gpu_blocks_override",
-    "planner_profile_data", "preemption_mode", "reasoning", "seed", "sglang_chunked_prefill_size",
-    "sglang_clip_max_new_tokens", "sglang_max_prefill_tokens", "sglang_page_size",
+    *FIXED_PACE, *SPEED_UPS, "admission_preempts", "block_size", "bootstrap_port", "bootstrap_ports",
+    "data_parallel_size", "disaggregation_mode", "enable_chunked_prefill", "enable_prefix_caching", "engine_type",
+    "eviction", "extra_engine_args", "fail_after", "kv_bytes_per_token", "kv_transfer_bandwidth",
+    "max_num_batched_tokens", "max_num_seqs", "no_enable_chunked_prefill", "no_enable_prefix_caching",
+    "num_gpu_blocks", "num_gpu_blocks_override", "planner_profile_data", "preemption_mode", "reasoning", "seed",
+    "sglang_chunked_prefill_size", "sglang_clip_max_new_tokens", "sglang_max_prefill_tokens", "sglang_page_size",
     "sglang_schedule_conservativeness", "sglang_schedule_policy", "startup_ms", "startup_time", "text", "timing",
     "watermark",
 )  # fmt: skip
@@ -47,6 +47,8 @@ class MockerOptions:
     """0: handing a KV cache over takes no time."""
     kv_transfer_gb_s: float
     """Bandwidth of that; 0 as above."""
+    bootstrap_port: int | None
+    """Where the halves of split requests meet on a prefill worker, 0 for any free port; None: they do not meet."""
     seed: int
     """Seed of streams that bring none of their own."""
     text: str | None
@@ -70,6 +72,7 @@ def read_options(options: EngineOptions) -> MockerOptions:
         startup_ms=args.number("startup_ms", args.number("startup_time", 0.0, low=0) * 1000, low=0),
         kv_bytes_per_token=args.integer("kv_bytes_per_token", 0, low=0),
         kv_transfer_gb_s=args.number("kv_transfer_bandwidth", 64.0, low=0),
+        bootstrap_port=_bootstrap_port(args),
         seed=args.integer("seed", 0, low=-(2**63), high=2**63),
         text=args.text("text") or None,
         reasoning=_reasoning(args),
@@ -148,6 +151,16 @@ def _reasoning(args: EngineArguments) -> Reasoning | None:
     if not 0 <= reasoning.thinking_ratio <= 1:
         raise UsageError("engine argument reasoning of mocker: thinking_ratio must be within 0 and 1")
     return reasoning
+
+
+def _bootstrap_port(args: EngineArguments) -> int | None:
+    """The port; `bootstrap_ports` is upstream's list with one for each worker of a process, which here is one."""
+    if "," in (args.text("bootstrap_ports") or ""):
+        raise UsageError("engine argument bootstrap_ports of mocker: a worker process takes one port; use replicas")
+    given = [key for key in ("bootstrap_port", "bootstrap_ports") if args.text(key) is not None]
+    if len(given) > 1:
+        raise UsageError("engine arguments bootstrap_port and bootstrap_ports of mocker mean the same; give one")
+    return args.integer(given[0], 0, low=0, high=65535) if given else None
 
 
 def _flag(args: EngineArguments, key: str) -> bool:
