@@ -9,9 +9,10 @@ from appliance.core.identity import WorkerId
 from appliance.core.instances import ComponentInstance
 from appliance.core.records import LedgerEvent
 from appliance.supervision.environment import gpu_environment
-from appliance.supervision.gpu_ledger import GpuLedger, has_no_gpu
+from appliance.supervision.gpu_ledger import GpuLedger
 from appliance.supervision.gpu_places import NoRoom, choose
 from appliance.supervision.gpu_releases import UNSEEN
+from appliance.supervision.gpu_sight import has_no_gpu
 
 
 class GpuPlacing(Protocol):

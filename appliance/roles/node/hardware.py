@@ -13,8 +13,9 @@ from appliance.core.settings import HardwareSettings
 from appliance.hardware.gpu_owners import session_of
 from appliance.hardware.gpu_scanner import NvmlScanner
 from appliance.roles.node.gpu_demand import gpu_demand
-from appliance.supervision.gpu_ledger import GpuLedger, has_no_gpu
+from appliance.supervision.gpu_ledger import GpuLedger
 from appliance.supervision.gpu_placing import LedgerPlacing
+from appliance.supervision.gpu_sight import has_no_gpu
 from appliance.supervision.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
