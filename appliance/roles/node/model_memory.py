@@ -15,10 +15,11 @@ from appliance.core.records import LedgerEvent, ModelRecord
 from appliance.core.settings import ResidencySettings
 from appliance.graph.arguments import flag_value
 from appliance.hardware.machine import read_machine
+from appliance.roles.node.box import Box
 from appliance.roles.node.desired import DesiredState
 from appliance.roles.node.gpu_demand import gpu_demand
 from appliance.roles.node.model_facts import ModelFacts
-from appliance.roles.node.residency import Box, ResidenceNote, Residency
+from appliance.roles.node.residency import ResidenceNote, Residency
 from appliance.roles.node.sleep import Sleepers
 from appliance.supervision.gpu_ledger import GpuLedger
 from appliance.supervision.residency.gpu_room import GpuRoom

@@ -11,18 +11,15 @@ from appliance.core.errors import Conflict, NotFound
 from appliance.core.instances import ComponentInstance
 from appliance.core.records import LedgerEvent, ModelPhase
 from appliance.core.settings import ResidencySettings
+from appliance.roles.node.box import Box
 from appliance.roles.node.demand import DemandBoard
 from appliance.roles.node.model_units import Unit, Units
 from appliance.roles.node.sleep import Sleepers
+from appliance.roles.node.unit_sleep import own_views, sleep_level, why_not_asleep
 from appliance.supervision.residency.forecast import left_s, load_time_s, smoothed
 from appliance.supervision.residency.model_state import Decision, Effect, Load, ModelState, Residence
 from appliance.supervision.residency.policy import Rules, decide
-from appliance.supervision.residency.room import Room
 from appliance.supervision.views import WorkerView
-
-GB = 1_000_000_000
-MEMORY = "memory"
-"""Name of the main memory in what models need."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,22 +31,6 @@ class ResidenceNote:
     ready_at: float | None = None
     """Unix time."""
     context_length: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Box:
-    """What residency knows of the machine."""
-
-    memory_bytes: int
-    """All main memory."""
-    size_of: Callable[[ComponentInstance], int]
-    """Bytes of the weights of an instance's model; 0 while that is not known."""
-    memory_of: Callable[[ComponentInstance], int]
-    """Main memory that an instance will take, as an estimate; 0 for one that computes on GPUs."""
-    looks_at: Callable[[ComponentInstance], bool]
-    """Whether it is not known yet what GPUs there are for an instance that needs some."""
-    room_on_gpus: Callable[[Callable[[str], Sequence[ComponentInstance]]], Callable[[Any], bool]]
-    """Makes a `Devices` for `Room`, given the instances by model."""
 
 
 class Residency:
@@ -91,7 +72,7 @@ class Residency:
         self._observe(now)
         known = [one for one in self.units.by_name.values() if not any(map(self._box.looks_at, one.instances))]
         states = [self._state(unit) for unit in known if not unit.failed]
-        decision = decide(states, self._room(), self._rules(), now)
+        decision = decide(states, self._box.room(self._settings(), self._devices), self._rules(), now)
         for effect in decision.effects:
             self._apply(effect, states, now)
         self._take_down(decision, known)
@@ -174,7 +155,7 @@ class Residency:
         views = self._views()
         self._sleepers.forget_gone({view.id for view in views})
         for unit in self.units.by_name.values():
-            if unit.sleep_level and (fault := self._why_not_asleep(unit, views)):
+            if unit.sleep_level and (fault := why_not_asleep(unit, own_views(unit, views), self._sleepers)):
                 unit.awake, unit.sleep_level = False, 0
                 self._record(unit.name, "unload", fault, {})
         for name, sight in self.units.look(views, self._sleepers.of).items():
@@ -192,30 +173,9 @@ class Residency:
             unit.waking = False
             return
         unit.load_s = smoothed(unit.load_s, now - unit.since)
-        keys = {one.key for one in unit.instances}
-        cards = [view.card for view in views if view.key in keys and view.card is not None]
+        cards = [view.card for view in own_views(unit, views) if view.card is not None]
         unit.context_length = cards[0].context_length if cards else unit.context_length
         self.loaded.append(unit)
-
-    def _why_not_asleep(self, unit: Unit, views: Sequence[WorkerView]) -> str:
-        """What keeps a unit from its sleep; empty: nothing. Workers that ended meanwhile are not started to sleep."""
-        own = _own(unit, views)
-        faults = [self._sleepers.faults[view.id] for view in own if view.id in self._sleepers.faults]
-        resting = [view for view in own if self._sleepers.of(view.id) is not None and view.phase == "ready"]
-        if faults:
-            unit.sleepless = True
-            return faults[0]
-        return "" if own and len(resting) == len(own) else "a worker of it ended while it slept"
-
-    def _sleep_level(self, unit: Unit) -> int:
-        """The deepest level, up to that of the settings, at which all workers of a unit can sleep now; 0: none."""
-        if unit.sleep_level or unit.sleepless:
-            return unit.sleep_level
-        own = _own(unit, self._views())
-        levels = [set(view.card.sleep_levels) for view in own if view.card is not None and view.phase == "ready"]
-        if not levels or len(levels) < len(own):
-            return 0
-        return max((one for one in set.intersection(*levels) if one <= self._settings().sleep_level), default=0)
 
     @staticmethod
     def _move(unit: Unit, to: Residence, now: float) -> None:
@@ -223,37 +183,26 @@ class Residency:
             unit.residence, unit.since = to, now
 
     def _state(self, unit: Unit) -> ModelState:
-        use, wish = self.demand.use(unit.name), unit.wish
+        use, wish, settings = self.demand.use(unit.name), unit.wish, self._settings()
         asked = [at for at in (unit.asked_at,) if at is not None]
         oldest = [use.oldest] if use.waiting else []
-        level = self._sleep_level(unit)
+        level = sleep_level(unit, own_views(unit, self._views()), settings.sleep_level)
         return ModelState(
             name=unit.name,
             residence=unit.residence,
             since=unit.since,
-            needs=self._needs(unit),
-            needs_asleep={MEMORY: sum(map(self._box.size_of, unit.instances)) if level == 1 else 0},
+            needs=self._box.needs(unit),
+            needs_asleep=self._box.needs_asleep(unit, level),
             sleep_level=level,
             pinned=wish.pinned,
             groups=wish.groups,
-            idle_s=self._settings().idle_s if wish.idle_s is None else wish.idle_s,
+            idle_s=settings.idle_s if wish.idle_s is None else wish.idle_s,
             preload=unit.preload,
             active=use.active,
             last_use=use.last_use,
             waiting=use.waiting + len(asked),
             oldest=min([*oldest, *asked], default=0.0),
         )
-
-    def _needs(self, unit: Unit) -> dict[str, int]:
-        if unit.memory_bytes is not None:
-            return {MEMORY: unit.memory_bytes}
-        return {MEMORY: sum(self._box.memory_of(one) for one in unit.instances)}
-
-    def _room(self) -> Room:
-        settings = self._settings()
-        limit = settings.memory_limit_gb
-        memory = self._box.memory_bytes if limit is None else int(limit * GB)
-        return Room(most=settings.max_models, limits={MEMORY: memory}, devices=self._devices)
 
     def _rules(self) -> Rules:
         settings = self._settings()
@@ -277,7 +226,7 @@ class Residency:
 
     def _carry_out(self, effect: Effect, unit: Unit) -> str:
         """Do what was decided; the word for it in the ledger."""
-        workers = [view.id for view in _own(unit, self._views())]
+        workers = [view.id for view in own_views(unit, self._views())]
         if isinstance(effect, Load):
             unit.waking, unit.awake, unit.sleep_level = unit.sleep_level > 0, True, 0
             if unit.waking:
@@ -320,9 +269,3 @@ class Residency:
 
     def _record(self, model: str, action: str, reason: str, inputs: dict[str, Any]) -> None:
         self._note(LedgerEvent(subject=f"model/{model}", action=action, reason=reason, inputs=inputs))
-
-
-def _own(unit: Unit, views: Sequence[WorkerView]) -> list[WorkerView]:
-    """The views of a unit's processes."""
-    keys = {one.key for one in unit.instances}
-    return [view for view in views if view.key in keys]
