@@ -1,6 +1,8 @@
 """`lora`: load, list and unload LoRA adapters of running models."""
 
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,7 +21,10 @@ def lora() -> None:
 @click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.pass_obj
 def load(call: Call, model: str, name: str, path: Path) -> None:
-    """Load the adapter in folder PATH on all workers of MODEL; clients ask for it as NAME."""
+    """Load the adapter in folder PATH on all workers of MODEL, now and whenever one starts; clients ask for it as NAME.
+
+    Loading the same again has workers try that could not load it before.
+    """
     body = {"model": model, "name": name, "path": str(path.resolve())}
     told = call.admin().post("loras", body=body)
     click.echo(
@@ -31,12 +36,13 @@ def load(call: Call, model: str, name: str, path: Path) -> None:
 @json_flag
 @click.pass_obj
 def list_adapters(call: Call, as_json: bool) -> None:
-    """List the adapters that are loaded."""
+    """List the adapters that are loaded, how many workers have them, and why others have not."""
     found = call.admin().get("loras")["items"]
     if as_json:
         print_json(found)
     elif found:
-        print_table(("NAME", "MODEL", "FOLDER"), [(one["name"], one["model"], one["path"]) for one in found])
+        columns = ("NAME", "MODEL", "STATE", "WORKERS", "FOLDER", "REASON")
+        print_table(columns, [_row(one) for one in sorted(found, key=itemgetter("name"))], detail=True)
     else:
         note("no adapter is loaded")
 
@@ -45,6 +51,10 @@ def list_adapters(call: Call, as_json: bool) -> None:
 @click.argument("name")
 @click.pass_obj
 def unload(call: Call, name: str) -> None:
-    """Unload the adapter NAME from all workers."""
+    """Unload the adapter NAME from all workers, for good."""
     call.admin().delete("loras", name)
     click.echo(f"{name} is unloaded")
+
+
+def _row(one: dict[str, Any]) -> tuple[Any, ...]:
+    return one["name"], one["model"], one["phase"], len(one["workers"]), one["path"], one["reason"]

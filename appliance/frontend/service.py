@@ -187,7 +187,9 @@ class GenerationService:
         Raises `ModelNotFound`, `ModelNotReady` after the hold time, `InvalidRequest` when a pinned worker is not there.
         """
         self._catalog.record(name)
-        name = self._catalog.base(name)
+        if (base := self._catalog.base(name)) != name:
+            self._catalog.check_hope(name)  # workers that serve the base model need not have the adapter
+            name = base
         self._accounts.model_known(account, name)
         if not self._router.ready_workers(name):
             with self._catalog.reasons(name):

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 import trio
 
-from appliance.core.errors import ApplianceError, EngineFailed, InvalidRequest
+from appliance.core.errors import ApplianceError, EngineFailed, InvalidRequest, ModelNotReady
 from appliance.core.identity import ModelName
 from appliance.core.kv_events import TakeKvEvents
 from appliance.core.kv_publishers import KvPublisher
@@ -91,6 +91,8 @@ class ForeignEngine(CardFiles):
         self._streams = 0
         self._aborts_in, self._aborts_out = trio.open_memory_channel[str](MOST_ABORTS)
         self._card: ModelCard | None = None
+        self._adapters: set[str] = set()
+        """LoRA adapters that were loaded."""
         self.probed = Probed()
         """What the server said of itself when it was ready."""
 
@@ -124,6 +126,9 @@ class ForeignEngine(CardFiles):
         with self._door.enter():
             if self._options.task == "embed":
                 raise InvalidRequest("this worker makes embeddings and generates no text", param="model")
+            if request.lora and request.lora not in self._adapters:
+                # Another worker of the model may have it: this error is one that front ends try again elsewhere.
+                raise ModelNotReady(f"the adapter {request.lora!r} is not loaded here")
             self._streams += 1
             name = f"{request.id}-{self._streams}"
             asked = self._ask_text(request) if self._io == "text" else self._ask_fitting(request, name)

@@ -64,12 +64,14 @@ class SglangEngine(ForeignEngine):
         body = {"lora_name": name, "lora_path": path}
         if not (await self._control("POST", "/load_lora_adapter", body, deadline_s=MEMORY_S)).ok:
             raise InvalidRequest(f"the engine cannot load the adapter {name!r}", param="lora")
+        self._adapters.add(name)
 
     async def unload_adapter(self, name: str) -> None:
         """See `AdapterHost`."""
         self._need("enable_lora", "unload adapters")
         if not (await self._control("POST", "/unload_lora_adapter", {"lora_name": name})).ok:
             raise NotFound(f"the engine has no adapter {name!r}")
+        self._adapters.discard(name)
 
     def _flags(self, port: int) -> list[str]:
         given, options = self._given, self._options

@@ -74,6 +74,7 @@ class VllmEngine(ForeignEngine):
         )
         if not answer.ok:
             raise InvalidRequest(f"the engine cannot load the adapter {name!r}", param="lora")
+        self._adapters.add(name)
 
     async def unload_adapter(self, name: str) -> None:
         """See `AdapterHost`."""
@@ -81,6 +82,7 @@ class VllmEngine(ForeignEngine):
         answer = await self._control("POST", "/v1/unload_lora_adapter", {"lora_name": name})
         if not answer.ok:
             raise NotFound(f"the engine has no adapter {name!r}")
+        self._adapters.discard(name)
 
     def _flags(self, port: int) -> list[str]:
         given, options = self._given, self._options

@@ -185,15 +185,19 @@ class AdminService(ObjectAdmin, KeyAdmin, Diagnosis, Protocol):
         ...
 
     async def list_adapters(self) -> list[Object]:
-        """Name, base model and folder of each LoRA adapter that is loaded."""
+        """Name, base model and folder of each LoRA adapter, its `phase`, the `workers` that have it, and the `reason`
+        why others have not."""
         ...
 
     async def load_adapter(self, model: str, name: str, path: str) -> Object:
-        """Load an adapter on all ready workers of a model. Raises `NotFound`, `Conflict`, what an engine refuses."""
+        """Load an adapter on all ready workers of a model, and on later ones.
+
+        Raises `NotFound`, `Conflict`, what an engine refuses.
+        """
         ...
 
     async def unload_adapter(self, name: str) -> Object:
-        """Unload it everywhere. Raises `NotFound`, naming those that are loaded."""
+        """Unload it everywhere, for good. Raises `NotFound`, naming those that are loaded."""
         ...
 
     def backup(self, with_models: bool) -> AbstractAsyncContextManager[AsyncIterable[bytes]]:

@@ -35,8 +35,10 @@ class Board:
         self.adapters: Callable[[list[ModelRecord]], list[ModelRecord]] = list
         """Adds the LoRA adapters to the models."""
         self.knows_what_to_load: Callable[[], bool] = lambda: True
+        self.adapters_are_brought: Callable[[], bool] = lambda: True
+        """Whether no worker is held back because it has yet to load LoRA adapters."""
         self.as_front_ends_see: Callable[[list[WorkerView]], list[WorkerView]] = list
-        """Views without workers that sleep."""
+        """Views without workers that sleep; those that have yet to load adapters are starting."""
         self.draining = False
         self.reloads = 0
         """How often the settings were read anew."""
@@ -111,7 +113,8 @@ class Board:
         some = not keys or any(view.phase == "ready" for view in self.workers())
         front_ends = self.front_ends()
         serving = self.serving and bool(front_ends) and all(view.phase == "ready" for view in front_ends)
-        return serving and self.knows_what_to_load() and keys <= settled and some
+        brought = self.was_ready or self.adapters_are_brought()
+        return serving and self.knows_what_to_load() and keys <= settled and some and brought
 
     def failures(self) -> list[WorkerView]:
         """Processes that were given up."""

@@ -18,6 +18,7 @@ from appliance.core.records import KeyRecord
 from appliance.core.settings import Settings
 from appliance.frontend.protocols.request_template import read_request_template
 from appliance.models.demo import DEMO_NAME
+from appliance.roles.node.adapter_store import AdapterStore
 from appliance.roles.node.adapters import NodeAdapters
 from appliance.roles.node.admin import NodeAdmin
 from appliance.roles.node.backups import Backups
@@ -143,7 +144,19 @@ class _Running:
             self._reports.attach(self._supervisor, self._board)
             self._reports.tell_demand(residency.demand)
             self._reports.tell_sleep(sleepers)
-            self._board.as_front_ends_see = sleepers.as_front_ends_see
+            self._adapters = NodeAdapters(
+                AdapterStore(self._store),
+                self._board,
+                self._bus,
+                self._supervisor,
+                lambda worker: sleepers.of(worker) is None,
+                self._ledger.note,
+            )
+            await self._adapters.restore()
+            self._board.as_front_ends_see = lambda views: self._adapters.as_front_ends_see(
+                sleepers.as_front_ends_see(views)
+            )
+            self._board.adapters_are_brought = self._adapters.are_brought
             self._board.residence, self._board.knows_what_to_load = residency.notes, residency.has_decided
             self._restarts = Restarts(desired, self._board, self._ledger.note)
             with keep_own_lines(self._supervisor.own_log(), self._settings.log):
@@ -157,6 +170,7 @@ class _Running:
             await services.start(self._supervisor.run)
             services.start_soon(self._hardware.run, self._supervisor)
             services.start_soon(push_pictures, self._bus, self._board, self._supervisor)
+            services.start_soon(self._adapters.run)
             services.start_soon(self._follow_front_ends)
             services.start_soon(watch_liveness, self._bus, self._supervisor, lambda: self._board.settings.supervision)
             await services.start(self._follow_keys)
@@ -182,7 +196,6 @@ class _Running:
         backups = Backups(self._options.paths.state_dir, self._ledger.note)
         tuning = Tuning(self._board, self._store, self._launcher.use)
         await tuning.restore()
-        adapters = NodeAdapters(self._board, self._bus, self._supervisor)
         admin = NodeAdmin(
             self._store,
             self._board,
@@ -195,13 +208,12 @@ class _Running:
             self._restarts,
             tuning,
             self._memory,
-            adapters,
+            self._adapters,
         )
         async with trio.open_nursery() as nursery:
             view = NodeView(self._board, self._bus, self._reports.totals, tuning)
             console = NodeConsole(admin, self._board, self._supervisor, self._bus, self._ledger)
             nursery.start_soon(console.run)
-            nursery.start_soon(adapters.run)
             await nursery.start(serve_control, view, admin, console, self._options.paths, self._settings)
             self._board.set_serving()
             task_status.started()

@@ -116,6 +116,7 @@ class FakeVllm:
         if not os.path.isdir(path):
             exchange.reply(404, {"error": {"message": f"No adapter found for {path}"}})
             return
+        pause(self.given.fake_lora_s)
         self.adapters[name] = path
         self.names.append(name)
         exchange.reply(200, b"Success: LoRA adapter added successfully.")
@@ -219,6 +220,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--fake-old", action=argparse.BooleanOptionalAction, help="no route for tokens only")
     parser.add_argument("--fake-startup-s", type=float, default=0.0)
     parser.add_argument("--fake-step-s", type=float, default=0.0)
+    parser.add_argument("--fake-lora-s", type=float, default=0.0, help="what it takes to load an adapter")
     parser.add_argument("--fake-crash", choices=("oom", "port", "odd", "cache"))
     parser.add_argument("--fake-once", help="crash only while this file is missing, and make it")
     parser.add_argument("--fake-ignore-term", action="store_true")

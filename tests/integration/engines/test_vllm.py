@@ -10,7 +10,14 @@ import psutil
 import pytest
 import trio
 
-from appliance.core.errors import EngineFailed, InvalidRequest, NotFound, NotImplementedHere, UsageError
+from appliance.core.errors import (
+    EngineFailed,
+    InvalidRequest,
+    ModelNotReady,
+    NotFound,
+    NotImplementedHere,
+    UsageError,
+)
 from appliance.core.kv_events import KvEvent, StoredBlocks
 from appliance.core.model_facts import EngineOptions
 from appliance.core.ports import AdapterHost, KvEventSource, MetricsSource, Sleeper
@@ -252,6 +259,8 @@ async def test_adapters_come_and_go(tmp_path: Path) -> None:
         await answer(engine, make_request(max_tokens=1, ignore_eos=True, lora="poet"))
         assert (await seen(engine))["bodies"][-1]["model"] == "poet"
         await engine.unload_adapter("poet")
+        with pytest.raises(ModelNotReady, match="'poet' is not loaded here"):  # front ends try another worker
+            await answer(engine, make_request(max_tokens=1, ignore_eos=True, lora="poet"))
         with pytest.raises(NotFound):
             await engine.unload_adapter("poet")
         with pytest.raises(InvalidRequest):
