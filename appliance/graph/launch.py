@@ -7,9 +7,10 @@ from appliance.core.gpus import GpuRequest
 from appliance.core.instances import ResidenceWish
 from appliance.graph.arguments import NotRunnable, expand_references, flag_value, map_command
 from appliance.graph.gpu_resources import read_gpus
-from appliance.graph.problem import Problem, warning
+from appliance.graph.problem import Problem, errors_of, warning
 from appliance.graph.residence import read_residence
 from appliance.graph.schema import Component, Container, EnvVar
+from appliance.graph.split_roles import with_split_role
 
 DEFAULT_ARGV = {"frontend": ("frontend",), "planner": ("planner",)}
 """What runs when a component of a type names no command."""
@@ -46,7 +47,9 @@ def plan_launch(component: Component, graph_env: Sequence[EnvVar], path: str) ->
         argv = _argv(component, main, env)
     except NotRunnable as reason:
         return None, [*problems, Problem(_blame(component, main, path, at), str(reason))]
-    return (None if problems else Launch(argv, env, gpus, residence)), problems
+    argv, unfitting = with_split_role(argv, component.type, path)
+    problems += unfitting
+    return (None if errors_of(problems) else Launch(argv, env, gpus, residence)), problems
 
 
 def merge_env(

@@ -106,7 +106,15 @@ def connections(process: psutil.Process) -> list[Any]:
         return []
 
 
+def is_split(one: Appliance) -> bool:
+    """Whether requests are; the front end hears of workers one after the other, in any order."""
+    answer = one.chat("m", "x", max_tokens=2, nvext={"extra_fields": ["worker_id"]})
+    ids = answer["nvext"]["worker_id"]
+    return bool(ids["prefill_worker_id"] != ids["decode_worker_id"])
+
+
 def test_halves_meet_on_the_prefill_worker(meeting: Appliance) -> None:
+    eventually(lambda: is_split(meeting))
     answers: list[dict[str, Any]] = []
     asked = {"max_tokens": 3, "nvext": {"extra_fields": ["timing", "worker_id"]}}
     asking = threading.Thread(target=lambda: answers.append(meeting.chat("m", "a long prompt " * 30, **asked)))
@@ -138,8 +146,7 @@ def test_prefill_worker_killed_during_the_meeting_costs_no_request(meeting: Appl
         for line in meeting.get("/metrics").decode().splitlines()
     ), "the request was moved"
     eventually(lambda: ready(meeting) == ["decode", "prefill"])
-    answer = meeting.chat("m", "again", max_tokens=2, nvext={"extra_fields": ["worker_id"]})["nvext"]["worker_id"]
-    assert answer["prefill_worker_id"] != answer["decode_worker_id"], "they meet at the new one's port"
+    eventually(lambda: is_split(meeting))  # the halves meet at the new one's port
 
 
 def open_stream(one: Appliance, **more: Any) -> Any:
@@ -176,6 +183,25 @@ def test_half_a_split_is_a_usage_error(binary: str | None, tmp_path: Path) -> No
     done = Appliance(binary, tmp_path / "state").run("serve", "--prefill", "1", "--engine", "mocker", "m")
     assert done.returncode == 2
     assert "a split model has workers of both kinds" in done.stderr
+
+
+GRAPH = """
+apiVersion: nvidia.com/v1beta1
+kind: DynamoGraphDeployment
+metadata: {name: typed}
+spec:
+  components:
+  - {name: frontend, type: frontend}
+  - {name: first, type: prefill, podTemplate: {spec: {containers: [&main {name: main, args: %s}]}}}
+  - {name: second, type: decode, podTemplate: {spec: {containers: [*main]}}}
+"""
+
+
+def test_types_of_a_manifest_are_enough_to_split_a_model(binary: str | None, tmp_path: Path) -> None:
+    manifest = tmp_path / "graph.yaml"
+    manifest.write_text(GRAPH % '[worker, --engine, mocker, --model, m, --engine-arg, "step_ms=1"]')
+    with appliance(binary, tmp_path / "state", "-f", str(manifest)) as one:
+        eventually(lambda: is_split(one))
 
 
 def test_demo_model_hands_real_caches_over(binary: str | None, tmp_path: Path) -> None:

@@ -62,7 +62,9 @@ def read_options(options: EngineOptions) -> MockerOptions:
     """The typed engine arguments. Raises `UsageError` for an unknown key, a bad value or an unreadable file."""
     given: Mapping[str, str] = options.args
     if path := EngineArguments("mocker", given, KNOWN).text("extra_engine_args"):
-        given = read_argument_file(Path(path))
+        # The mode may come from the worker's own flag or its component's type, of which the file need know nothing.
+        mode = {key: value for key, value in given.items() if key.replace("-", "_") == "disaggregation_mode"}
+        given = mode | read_argument_file(Path(path))
     args = EngineArguments("mocker", given, KNOWN)
     fail_after = args.integer("fail_after", -1, low=0)
     return MockerOptions(

@@ -8,6 +8,7 @@ from appliance.core.errors import Unprocessable
 from appliance.core.instances import ComponentInstance
 from appliance.graph.admission import admit_graph
 from appliance.graph.arguments import map_worker_args
+from appliance.graph.check import check_graph
 from appliance.graph.documents import stored_object, with_defaults
 from appliance.graph.instances import instances
 from tests.helpers.graphs import example, graph, worker
@@ -132,7 +133,8 @@ def test_older_version_runs_too() -> None:
     assert first.spec_hash == second.spec_hash
     assert first.type == "decode"
     assert first.env == {"SHARED": "service", "ONLY": "main"}
-    assert first.argv[-4:] == ("--context-length", "4096", "--engine-arg", "enforce-eager=true")
+    assert first.argv[-6:-2] == ("--context-length", "4096", "--engine-arg", "enforce-eager=true")
+    assert first.argv[-2:] == ("--disaggregation-mode", "decode")
 
 
 @pytest.mark.parametrize(
@@ -155,3 +157,50 @@ def test_references_are_replaced_as_a_kubelet_does(text: str, expected: str) -> 
 )
 def test_half_of_a_split_model_keeps_its_role(args: list[str], mode: str) -> None:
     assert map_worker_args(args) == ["--disaggregation-mode", mode]
+
+
+def words(engine: str, *more: str) -> list[str]:
+    return ["worker", "--engine", engine, *more]
+
+
+@pytest.mark.parametrize("half", ["prefill", "decode"])
+@pytest.mark.parametrize("engine", ["auto", "llamacpp", "mocker", "vllm", "sglang"])
+def test_a_type_that_is_a_half_gives_the_mode(half: str, engine: str) -> None:
+    given = words(engine)
+    assert argv([], given, type=half) == (*given, "--disaggregation-mode", half)
+    assert argv(["python3", "-m", "dynamo.mocker"], ["--model-path", "m"], type=half)[-2:] == (
+        "--disaggregation-mode",
+        half,
+    )
+    assert argv([], given) == tuple(given), "type worker"
+
+
+@pytest.mark.parametrize(
+    ("args", "mode"),
+    [
+        (["--disaggregation-mode", "decode"], "decode"),
+        (["--disaggregation-mode=agg"], "agg"),
+        (["--engine-arg", "disaggregation_mode=prefill"], "prefill"),
+        (["--engine-arg=disaggregation-mode=null"], "agg"),
+        (["--engine-arg", "is-decode-worker=true"], "decode"),
+    ],
+)
+def test_a_mode_in_the_arguments_wins_over_the_type(args: list[str], mode: str) -> None:
+    given = words("vllm", *args)
+    assert argv([], given, type="prefill") == tuple(given)
+    said = [str(problem) for problem in check_graph(graph(worker(args=given, type="prefill")))]
+    expected = f"spec.components[0].type: the arguments ask for {mode}, which is what runs"
+    assert said == ([] if mode == "prefill" else [expected])
+
+
+@pytest.mark.parametrize("engine", ["remote", "trtllm"])
+def test_engines_without_halves_run_whole_requests(engine: str) -> None:
+    given = words(engine)
+    assert argv([], given, type="decode") == tuple(given)
+    (said,) = check_graph(graph(worker(args=given, type="decode")))
+    assert (said.path, said.level) == ("spec.components[0].type", "warning")
+    assert f"{engine} runs whole requests" in said.message
+
+
+def test_a_type_changes_no_other_role() -> None:
+    assert argv([], ["router"], type="prefill") == ("router",)

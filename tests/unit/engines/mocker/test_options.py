@@ -114,3 +114,10 @@ def test_a_bad_file_is_refused(tmp_path: Path, content: Any, reason: str) -> Non
 
 def test_older_switches_name_the_role(tmp_path: Path) -> None:
     assert read(extra_engine_args=write(tmp_path, {"is_prefill": True, "is_decode": False})).engine.role == "prefill"
+
+
+def test_the_mode_stands_beside_a_file_that_names_no_role(tmp_path: Path) -> None:
+    silent, says = write(tmp_path, {"block_size": 4}), tmp_path / "other.json"
+    assert read(extra_engine_args=silent, disaggregation_mode="prefill").engine.role == "prefill"
+    says.write_text('{"worker_type": "decode"}')
+    assert read(extra_engine_args=str(says), **{"disaggregation-mode": "prefill"}).engine.role == "decode"
