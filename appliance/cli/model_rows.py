@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from appliance.cli.verb import Call
-from appliance.core.errors import ApplianceError, NotRunning
+from appliance.core.errors import NotRunning
 
 if TYPE_CHECKING:
     from appliance.models.store import ModelStore
@@ -56,7 +56,7 @@ def stored_rows(store: "ModelStore", users: Mapping[str, Sequence[str]]) -> list
 
 def users_of_models(call: Call, store: "ModelStore") -> dict[str, list[str]]:
     """Graphs of the running appliance by the stored model (`org/name@commit`) that they use."""
-    from appliance.models.hub.reference import parse_reference
+    from appliance.models.hub.reference import likely_reference
     from appliance.roles.model_names import worker_models
 
     try:
@@ -66,11 +66,7 @@ def users_of_models(call: Call, store: "ModelStore") -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for graph in graphs:
         for model in worker_models(graph):
-            try:
-                reference = parse_reference(model)
-            except ApplianceError:
-                continue
-            if reference is not None and (stored := store.find(reference)):
+            if (reference := likely_reference(model)) and (stored := store.find(reference)):
                 found.setdefault(stored.name, []).append(f"dgd/{graph['metadata']['name']}")
     return found
 

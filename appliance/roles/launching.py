@@ -1,4 +1,4 @@
-"""What every child role does around its own work: its life tied to the parent, logs, trio, errors said once."""
+"""What every role does around its own work: trio, errors said once; of a child also its life tied to the parent."""
 
 import logging
 import resource
@@ -27,15 +27,28 @@ def run_role(
     configure_logging(logs, role=role, **({"id": child.worker_id} if child.worker_id else {}))
     raise_file_limit()
     try:
+        return run_to_end(main, debug=debug)
+    except ApplianceError as error:
+        if debug:
+            raise
+        log.error("%s", error.message)
+        return error.exit_code
+
+
+def run_to_end(main: Callable[[], Awaitable[None]], *, debug: bool) -> int:
+    """Run the main function of a process; the exit code.
+
+    Raises the `ApplianceError` that ended it by itself, out of all groups; with `debug` whatever was raised, as it was.
+    """
+    try:
         trio.run(main)
     except BaseException as error:
         cause = first_error(error)
         if isinstance(cause, KeyboardInterrupt):
             return INTERRUPTED
-        if debug or not isinstance(cause, ApplianceError):
-            raise
-        log.error("%s", cause.message)
-        return cause.exit_code
+        if isinstance(cause, ApplianceError) and not debug:
+            raise cause from None
+        raise
     return 0
 
 

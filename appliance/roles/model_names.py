@@ -4,17 +4,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from appliance.core.errors import ApplianceError, UsageError
+from appliance.core.errors import ApplianceError
 from appliance.graph.arguments import flag_value
 from appliance.graph.launch import plan_launch
 from appliance.graph.schema import read_graph
-from appliance.models.hub.reference import HubReference, parse_reference
+from appliance.models.hub.reference import likely_reference
 
 
 def default_served_name(model: str) -> str:
     """A path's own name, `org/name` of a hub id whatever its commit and file; a made-up mocker name stays as it is."""
     path = Path(model)
-    if not path.is_absolute() and (reference := _reference(model)):
+    if not path.is_absolute() and (reference := likely_reference(model)):
         return reference.repo
     if path.suffix == ".gguf":
         return path.stem
@@ -51,10 +51,3 @@ def named_worker_launches(document: dict[str, Any]) -> Iterator[tuple[str, tuple
             continue
         if launch is not None and launch.argv[0] == "worker":
             yield component.name, launch.argv
-
-
-def _reference(model: str) -> HubReference | None:
-    try:
-        return parse_reference(model)
-    except UsageError:
-        return None  # the worker will say what is wrong with it

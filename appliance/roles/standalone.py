@@ -7,10 +7,10 @@ from typing import Any
 
 import trio
 
-from appliance.core.errors import ApplianceError, UsageError
+from appliance.core.errors import UsageError
 from appliance.core.settings import LogSettings
-from appliance.roles.launching import INTERRUPTED, raise_file_limit
-from appliance.roles.signals import first_error, watch_stop_signals
+from appliance.roles.launching import raise_file_limit, run_to_end
+from appliance.roles.signals import watch_stop_signals
 from appliance.telemetry.logs import configure_logging
 from appliance.web.guards import is_loopback
 from appliance.web.hypercorn_serving import serve_asgi
@@ -23,16 +23,7 @@ def run_standalone(main: Callable[[], Awaitable[None]], logs: LogSettings, *, ro
     """Run a role to its end; the exit code. Raises the `ApplianceError` that ended it."""
     configure_logging(logs, role=role)
     raise_file_limit()
-    try:
-        trio.run(main)
-    except BaseException as error:
-        cause = first_error(error)
-        if isinstance(cause, KeyboardInterrupt):
-            return INTERRUPTED
-        if isinstance(cause, ApplianceError) and not debug:
-            raise cause from None
-        raise
-    return 0
+    return run_to_end(main, debug=debug)
 
 
 def check_open(host: str, insecure: bool) -> None:

@@ -12,7 +12,7 @@ from appliance.models.hub.choice import Wish, choose_files
 from appliance.models.hub.files import RepoFile, Snapshot
 from appliance.models.hub.gguf_choice import UNQUANTISED, choose_gguf, gguf_models
 from appliance.models.hub.progress import Meter
-from appliance.models.hub.reference import HubReference, is_safe_path, parse_reference
+from appliance.models.hub.reference import HubReference, is_safe_path, likely_reference, parse_reference
 
 SAFE = string.ascii_letters + string.digits
 NAMES = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._]|-(?!-)){0,20}[A-Za-z0-9]", fullmatch=True).filter(
@@ -36,7 +36,9 @@ def test_any_text_is_a_reference_a_path_or_refused(text: str) -> None:
     try:
         reference = parse_reference(text)
     except UsageError:
+        assert likely_reference(text) is None
         return
+    assert likely_reference(text) == reference
     if reference is not None:
         assert str(reference) == text
         assert reference.repo.count("/") == 1

@@ -57,6 +57,14 @@ def parse_reference(text: str) -> HubReference | None:
     return HubReference(repo=repo, revision=revision, file=file)
 
 
+def likely_reference(text: str) -> HubReference | None:
+    """The reference in a text; None also for one that is wrong, of which whoever loads it will say why."""
+    try:
+        return parse_reference(text)
+    except UsageError:
+        return None
+
+
 def is_safe_path(path: str) -> bool:
     """Whether a repository's path stays inside the folder it is put into, on every file system."""
     parts = path.split("/")

@@ -1,13 +1,10 @@
 """The node role: the operator for one machine. Keeps the stored graphs running as processes behind one public port."""
 
 import structlog
-import trio
 
-from appliance.core.errors import ApplianceError
-from appliance.roles.launching import INTERRUPTED, raise_file_limit
+from appliance.roles.launching import raise_file_limit, run_to_end
 from appliance.roles.node.lifetime import Node
 from appliance.roles.options import NodeOptions
-from appliance.roles.signals import first_error
 from appliance.telemetry.logs import configure_logging
 
 log = structlog.get_logger(__name__)
@@ -19,13 +16,4 @@ def run_node(options: NodeOptions) -> int:
     for warning in options.warnings:
         log.warning(warning)
     raise_file_limit()
-    try:
-        trio.run(Node(options).run)
-    except BaseException as error:
-        cause = first_error(error)
-        if isinstance(cause, KeyboardInterrupt):
-            return INTERRUPTED
-        if isinstance(cause, ApplianceError) and not options.debug:
-            raise cause from None
-        raise
-    return 0
+    return run_to_end(Node(options).run, debug=options.debug)

@@ -11,14 +11,13 @@ from appliance.core.config import (
     settings_environment,
     without_child_variables,
 )
-from appliance.core.errors import UsageError
 from appliance.core.identity import WorkerId
 from appliance.core.instances import ComponentInstance
 from appliance.core.paths import Paths
 from appliance.core.settings import Settings
 from appliance.graph.arguments import flag_value
 from appliance.models.hub.known_sizes import KnownSizes
-from appliance.models.hub.reference import HubReference, parse_reference
+from appliance.models.hub.reference import likely_reference
 from appliance.models.sizes import weights_bytes
 from appliance.models.store import ModelStore
 from appliance.roles.node.gpu_demand import tensor_parallel_args
@@ -94,23 +93,16 @@ class Launcher:
             return 0
         if here := weights_bytes(self._local(model)):
             return here
-        reference = None if Path(model).exists() else _reference(model)
+        reference = None if Path(model).exists() else likely_reference(model)
         return KnownSizes(self._paths.models).read(reference) if reference else 0
 
     def _local(self, model: str) -> Path:
         """Where a model of a hub lies; anything else is a path already, or nothing."""
-        reference = None if Path(model).exists() else _reference(model)
+        reference = None if Path(model).exists() else likely_reference(model)
         found = ModelStore(self._paths.models).find_main(reference) if reference else None
         return found[0].path(found[1]) if found else Path(model)
 
 
 def _is_from_hub(instance: ComponentInstance) -> bool:
     model = flag_value(instance.argv, "--model")
-    return bool(model) and _reference(model or "") is not None
-
-
-def _reference(model: str) -> HubReference | None:
-    try:
-        return parse_reference(model)
-    except UsageError:
-        return None  # the worker will say what is wrong with it
+    return bool(model) and likely_reference(model or "") is not None
