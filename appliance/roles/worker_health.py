@@ -5,15 +5,9 @@ import trio
 from appliance.core.errors import ApplianceError
 from appliance.core.identity import RequestId
 from appliance.core.ports import Engine, ProgressSource
-from appliance.core.requests import (
-    EngineRequest,
-    EngineUsage,
-    FinishReason,
-    ModelCard,
-    StopConditions,
-    TokenLogprob,
-)
+from appliance.core.requests import EngineRequest, ModelCard, StopConditions
 from appliance.core.settings import SupervisionSettings
+from appliance.engines.kept_output import KeptOutput
 from appliance.supervision.liveness import LifeSign
 from appliance.transport.worker_load import WorkerLoad
 
@@ -68,22 +62,4 @@ class WorkerHealth:
         if card.task == "embed":
             await self._engine.embed(request)
         else:
-            await self._engine.generate(request, _Silence())
-
-
-class _Silence:
-    """A sink for output that nobody wants."""
-
-    def emit(
-        self,
-        token_ids: list[int],
-        finish: FinishReason | None = None,
-        usage: EngineUsage | None = None,
-        logprobs: list[TokenLogprob] | None = None,
-        handover: object = None,
-        text: str | None = None,
-    ) -> None:
-        pass
-
-    async def room(self) -> None:
-        await trio.lowlevel.checkpoint()
+            await self._engine.generate(request, KeptOutput())

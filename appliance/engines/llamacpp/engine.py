@@ -16,9 +16,10 @@ from appliance.core.records import RankLoad
 from appliance.core.requests import EngineRequest, EngineUsage, ModelCard
 from appliance.engines.admission import CLOSED, DRAINING, Admission, check_prompt
 from appliance.engines.cards import BLOCK_TOKENS, CardFiles, make_card
+from appliance.engines.kept_output import KeptOutput
 from appliance.engines.llamacpp.generation import Generation, LoadedModel
 from appliance.engines.llamacpp.guided import grammar_of
-from appliance.engines.llamacpp.handover import Handovers, PrefillSink
+from appliance.engines.llamacpp.handover import Handovers
 from appliance.engines.llamacpp.held_tokens import HeldTokens
 from appliance.engines.llamacpp.kv_files import KvFiles, fingerprint
 from appliance.engines.llamacpp.leases import SlotPool
@@ -107,9 +108,11 @@ class LlamaCppEngine(CardFiles):
                 if half is None or model.handovers is None:
                     await Generation(model, request, sink, lease, grammar).run()
                 elif half.phase == "prefill":
-                    prefill = PrefillSink(sink)
-                    await Generation(model, request, prefill, lease, None).run()
-                    prefill.finish(len(request.token_ids), await model.handovers.save(lease.slot))
+                    kept = KeptOutput()  # told with the handover, which there is only afterwards
+                    await Generation(model, request, kept, lease, None).run()
+                    handover = await model.handovers.save(lease.slot)
+                    usage = kept.usage or EngineUsage(len(request.token_ids), len(kept.token_ids))
+                    sink.emit(kept.token_ids, "length", usage, None, handover)
                 else:
                     await model.handovers.restore(half.params, lease, model.slots, request.token_ids)
                     await Generation(model, request, sink, lease, grammar).run()

@@ -10,8 +10,6 @@ from typing import Any
 import trio
 
 from appliance.core.errors import ApplianceError
-from appliance.core.ports import TokenSink
-from appliance.core.requests import EngineUsage, FinishReason, TokenLogprob
 from appliance.engines.llamacpp.kv_files import SWEEP_S, KvFiles
 from appliance.engines.llamacpp.leases import Lease, SlotPool
 from appliance.engines.llamacpp.server import LlamaServer
@@ -92,34 +90,3 @@ class Handovers:
         """Remove the files of this worker. Safe to call twice."""
         self._closed.set()
         self._files.close()
-
-
-class PrefillSink:
-    """Stands in for the consumer of a prefill: keeps the token and the count, to be told with the handover."""
-
-    def __init__(self, sink: TokenSink) -> None:
-        self._sink = sink
-        self._token_ids: list[int] = []
-        self._usage: EngineUsage | None = None
-
-    def emit(
-        self,
-        token_ids: list[int],
-        finish: FinishReason | None = None,
-        usage: EngineUsage | None = None,
-        logprobs: list[TokenLogprob] | None = None,
-        handover: dict[str, Any] | None = None,
-        text: str | None = None,
-    ) -> None:
-        """See `TokenSink.emit`; nothing is passed on yet."""
-        self._token_ids += token_ids
-        self._usage = usage or self._usage
-
-    async def room(self) -> None:
-        """See `TokenSink.room`."""
-        await trio.lowlevel.checkpoint()
-
-    def finish(self, prompt_tokens: int, handover: dict[str, Any] | None) -> None:
-        """Tell all of it."""
-        usage = self._usage or EngineUsage(prompt_tokens, len(self._token_ids))
-        self._sink.emit(self._token_ids, "length", usage, None, handover)
