@@ -26,6 +26,9 @@ COLOURS = {
     "starting": WAITING,
     "draining": WAITING,
     "stopping": WAITING,
+    "falling asleep": WAITING,
+    "waking": WAITING,
+    "loading adapters": WAITING,
 }
 EMPTY = "-"
 GAP = 3  # between columns

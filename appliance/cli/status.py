@@ -66,7 +66,7 @@ def _gpu(one: dict[str, Any]) -> tuple[Any, ...]:
 
 def _process(one: dict[str, Any]) -> tuple[Any, ...]:
     reason = "" if one["phase"] == "ready" else _progress(one) or one["reason"]
-    return one["id"], one["phase"], _age(one), one["restarts"] + 1, one["pid"], reason
+    return one["id"], one.get("state", one["phase"]), _age(one), one["restarts"] + 1, one["pid"], reason
 
 
 def _progress(one: dict[str, Any]) -> str:
@@ -79,4 +79,5 @@ def _progress(one: dict[str, Any]) -> str:
 
 
 def _age(one: dict[str, Any]) -> str:
-    return format_age(time.time() - one["since"]) if one.get("since") else ""
+    since = one.get("state_since") or one.get("since")
+    return format_age(time.time() - since) if since else ""

@@ -15,6 +15,7 @@ Status = dict[str, Any]
 GAP = 2  # between columns
 FIXED_LINES = 2  # headline and rates
 TABLE_LINES = 2  # an empty line and the header
+PROCESS_STATE = ("id", "component", "model", "phase", "since", "state", "state_since")
 LEAST_NAME = 8  # what the first column keeps on a narrow terminal
 
 
@@ -40,8 +41,8 @@ def frame(before: Sample, now: Sample) -> dict[str, Any]:
     def process(one: Status) -> Status:
         cpu, last = one.get("cpu_s"), cpu_before.get(one["id"])
         percent = None if cpu is None or last is None else max(0.0, cpu - last) / span * 100
-        names = ("id", "component", "model", "phase", "since", "pid", "restarts", "memory_bytes", "reason")
-        return {name: one.get(name) for name in names} | {"cpu_percent": percent, "running": placed[one["id"]]}
+        told = {name: one.get(name) for name in (*PROCESS_STATE, "pid", "restarts", "memory_bytes", "reason")}
+        return told | {"cpu_percent": percent, "running": placed[one["id"]]}
 
     return {
         "url": status["url"],
@@ -82,7 +83,7 @@ class Column:
 
 PROCESS = (
     Column("ID", lambda one: str(one["id"])),
-    Column("STATE", lambda one: str(one["phase"])),
+    Column("STATE", lambda one: str(one.get("state") or one["phase"])),
     Column("RUN", lambda one: str(one["running"]), 1, right=True),
     Column("CPU%", lambda one: "-" if one["cpu_percent"] is None else f"{one['cpu_percent']:.0f}", 3, right=True),
     Column("MEMORY", lambda one: size(one["memory_bytes"]), 2, right=True),

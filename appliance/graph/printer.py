@@ -1,5 +1,7 @@
 """Rows of the `get` table for graphs, with the columns that kubectl prints."""
 
+from typing import Any
+
 from appliance.core.records import StoredObject
 
 UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
@@ -18,11 +20,14 @@ def printer_row(obj: StoredObject, now: float, wide: bool = False) -> list[str]:
     if not wide:
         return row
     counts = obj.status.get("components", {})
-    parts = [
-        f"{item['name']}={counts.get(item['name'], {}).get('readyReplicas', 0)}/{item.get('replicas', 1)}"
-        for item in obj.spec.get("components", [])
-    ]
+    parts = [_replicas(item, counts.get(item["name"], {})) for item in obj.spec.get("components", [])]
     return [*row, obj.status.get("state", "initializing"), ",".join(parts) or ABSENT]
+
+
+def _replicas(component: dict[str, Any], counts: dict[str, Any]) -> str:
+    asleep = counts.get("sleepingReplicas", 0)
+    ready = f"{component['name']}={counts.get('readyReplicas', 0)}/{component.get('replicas', 1)}"
+    return f"{ready} ({asleep} sleeping)" if asleep else ready
 
 
 def format_age(seconds: float) -> str:

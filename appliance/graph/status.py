@@ -24,6 +24,8 @@ class InstanceState:
     """Hash that the running process was started with."""
     reason: str = ""
     """Why it is not ready, one line."""
+    is_asleep: bool = False
+    """It is ready, and serves once a request has woken it."""
 
 
 def graph_status(
@@ -53,7 +55,9 @@ def _component(name: str, wanted: Sequence[ComponentInstance], states: Sequence[
     live = [one for one in states if one.component == name and one.phase not in ENDED]
     ready = [one for one in live if one.phase == "ready"]
     hashes = {one.spec_hash for one in wanted if one.component == name}
-    return {
+    asleep = sum(1 for one in ready if one.is_asleep)
+    # No member of upstream's status, and so only there when it says something.
+    return ({"sleepingReplicas": asleep} if asleep else {}) | {
         "componentKind": BOX_KIND,
         "componentNames": [name],
         "replicas": len(live),

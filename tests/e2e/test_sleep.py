@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import signal
 import sys
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,17 @@ def actions(one: Appliance, name: str) -> list[str]:
     return [row["action"] for row in rows]
 
 
+def check_what_is_shown_of_a_sleeper(one: Appliance) -> None:
+    """Its state is told beside its phase, which is that of its process."""
+    (worker,) = [row for row in one.status()["workers"] if row["component"] == "a"]
+    assert (worker["phase"], worker["state"]) == ("ready", "sleeping")
+    assert worker["since"] < worker["state_since"] <= time.time()
+    assert next(line for line in one.cli("status").splitlines() if worker["id"] in line).split()[1] == "sleeping"
+    assert re.search(rf"{worker['id']}\S* +sleeping", one.cli("top", "--once"))
+    eventually(lambda: "a=1/1 (1 sleeping)" in one.cli("get", "dgd", "-o", "wide"))
+    assert "sleepingReplicas: 1" in one.cli("describe", "dgd", "two")
+
+
 def answered(one: Appliance, name: str) -> bool:
     return bool(one.chat(name, "hello", max_tokens=3)["usage"]["completion_tokens"] == 3)
 
@@ -79,6 +92,7 @@ def test_models_sleep_instead_of_ending_and_requests_wake_them(binary: str | Non
         assert answered(one, "b"), "a makes room for it"
         assert read(first, "/is_sleeping") == {"is_sleeping": True}
         assert phases(one)["a"] == "asleep"
+        check_what_is_shown_of_a_sleeper(one)
 
         second = server_of(state, "b")
         eventually(lambda: phases(one)["b"] == "asleep", timeout=PATIENCE_S)

@@ -24,6 +24,7 @@ from appliance.wire.bus_messages import ADAPTERS, AdapterAnswer, AdapterOrder
 
 LOAD_S = 130.0  # more than engines are given to read an adapter
 HOLDING_BACK = "it loads adapters"
+LOADING = "loading adapters"
 
 
 class NodeAdapters:
@@ -61,6 +62,10 @@ class NodeAdapters:
     def as_front_ends_see(self, views: Sequence[WorkerView]) -> list[WorkerView]:
         """Workers that have yet to load an adapter are still starting."""
         return [replace(view, phase="starting", reason=HOLDING_BACK) if self._lacks(view) else view for view in views]
+
+    def shown(self, view: WorkerView) -> tuple[str, float] | None:
+        """What to say of a worker in place of its phase, and since when; None: its phase says all."""
+        return (LOADING, view.since) if self._lacks(view) else None
 
     def are_brought(self) -> bool:
         """Whether no worker that could serve is held back."""

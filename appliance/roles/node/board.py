@@ -39,6 +39,8 @@ class Board:
         """Whether no worker is held back because it has yet to load LoRA adapters."""
         self.as_front_ends_see: Callable[[list[WorkerView]], list[WorkerView]] = list
         """Views without workers that sleep; those that have yet to load adapters are starting."""
+        self.shown: Callable[[WorkerView], tuple[str, float] | None] = lambda _: None
+        """What to say of a worker in place of the phase of its process, and since when in unix seconds."""
         self.draining = False
         self.reloads = 0
         """How often the settings were read anew."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 import trio
 
 from appliance.core.errors import ApplianceError, StateUnavailable
+from appliance.core.identity import WorkerId
 from appliance.core.instances import ComponentInstance
 from appliance.core.ports import StateStore
 from appliance.core.records import StoredObject
@@ -51,6 +52,8 @@ class DesiredState:
         self._store, self._supervisor, self._admit = store, supervisor, admit
         self._running: frozenset[str] = frozenset()
         """Keys of what shall run now."""
+        self.is_asleep: Callable[[WorkerId], bool] = lambda _: False
+        """Whether a worker that is ready serves only once it was woken."""
         self._least_front_ends, self._on_front_ends = least_front_ends, on_front_ends
         self.graphs: dict[str, StoredObject] = {}
         self._restarts: Counter[tuple[str, str]] = Counter()
@@ -97,7 +100,11 @@ class DesiredState:
         """The processes of a graph, the shared front ends counted for its front-end component."""
         shared = [view for view in views if view.instance.type == "frontend"]
         workers = [view for view in views if view.instance.type != "frontend"]
-        own = [_state(view, view.instance.component) for view in workers if view.instance.graph == graph.name]
+        own = [
+            replace(_state(view, view.instance.component), is_asleep=self.is_asleep(view.id))
+            for view in workers
+            if view.instance.graph == graph.name
+        ]
         stand_ins = [one for one in self.wanted_of(graph) if one.type == "frontend"]
         for stand_in, view in zip(stand_ins, shared, strict=False):
             own.append(_state(view, stand_in.component, stand_in.spec_hash))

@@ -57,8 +57,8 @@ class NodeDiagnosis:
             "uptime_s": time.monotonic() - self._started,
             "pid": os.getpid(),
             "models": msgspec.to_builtins(self._board.models()),
-            "frontends": [describe(view) | _used(view, usage) for view in self._board.front_ends()],
-            "workers": [describe(view) | _used(view, usage) for view in self._board.workers()],
+            "frontends": [describe(view, None) | _used(view, usage) for view in self._board.front_ends()],
+            "workers": [describe(view, self._board.shown(view)) | _used(view, usage) for view in self._board.workers()],
             "totals": totals(series),
             "gpus": describe_gpus(self._board.gpus),
             "hardware": describe_hardware(self._board.gpus, read_machine(self._board.state_dir)),
@@ -126,8 +126,9 @@ def _used(view: WorkerView, usage: Mapping[int, Usage]) -> Object:
     return {"memory_bytes": used and used.memory_bytes, "cpu_s": used and used.cpu_s}
 
 
-def describe(view: WorkerView) -> Object:
-    """A process as `status` shows it."""
+def describe(view: WorkerView, shown: tuple[str, float] | None) -> Object:
+    """A process as `status` shows it; `shown` is said in place of its phase, with the time since when."""
+    state, state_since = shown or (view.phase, view.since)
     return {
         "id": view.id,
         "graph": view.instance.graph,
@@ -137,6 +138,8 @@ def describe(view: WorkerView) -> Object:
         "engine": view.card.engine if view.card else None,
         "phase": view.phase,
         "since": view.since,
+        "state": state,
+        "state_since": state_since,
         "pid": view.pid,
         "restarts": view.restarts,
         "reason": view.reason,

@@ -41,7 +41,7 @@ from appliance.roles.node.reload import Reloader, plan_change
 from appliance.roles.node.reports import FRONTEND, ChildReports, begin_drain, push_pictures
 from appliance.roles.node.restarts import Restarts
 from appliance.roles.node.service_notices import ServiceNotices
-from appliance.roles.node.sleep import Sleepers, push_to
+from appliance.roles.node.sleep import Rest, Sleepers, push_to
 from appliance.roles.node.tuning import Tuning
 from appliance.roles.options import NodeOptions
 from appliance.roles.own_executable import own_command
@@ -156,7 +156,9 @@ class _Running:
             self._board.as_front_ends_see = lambda views: self._adapters.as_front_ends_see(
                 sleepers.as_front_ends_see(views)
             )
+            self._board.shown = lambda view: sleepers.shown(view) or self._adapters.shown(view)
             self._board.adapters_are_brought = self._adapters.are_brought
+            desired.is_asleep = lambda worker: sleepers.of(worker) is Rest.ASLEEP
             self._board.residence, self._board.knows_what_to_load = residency.notes, residency.has_decided
             self._restarts = Restarts(desired, self._board, self._ledger.note)
             with keep_own_lines(self._supervisor.own_log(), self._settings.log):

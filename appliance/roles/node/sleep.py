@@ -1,5 +1,6 @@
 """Workers that sleep, fall asleep or wake: orders to them, their answers, and the books of what they hold meanwhile."""
 
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from enum import StrEnum
@@ -23,6 +24,10 @@ class Rest(StrEnum):
     WAKING = "waking"
     LOST = "lost"
     """It could not do what it was told, and is to end."""
+
+
+SHOWN = {Rest.FALLING: "falling asleep", Rest.ASLEEP: "sleeping", Rest.WAKING: "waking"}
+"""What is said of a worker in place of its phase, which is that of its process."""
 
 
 Push = Callable[[WorkerId, Sleep | Wake], None]
@@ -51,11 +56,16 @@ class Sleepers:
         ledger: GpuLedger,
         on_change: Callable[[], None],
         drain_s: Callable[[], float],
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        """`replace_worker` has a process that cannot wake killed and started anew; `drain_s`: what streams get."""
+        """`replace_worker` has a process that cannot wake killed and started anew; `drain_s`: what streams get.
+
+        `clock`: unix time in seconds.
+        """
         self._push, self._replace, self._ledger = push, replace_worker, ledger
-        self._on_change, self._drain_s = on_change, drain_s
+        self._on_change, self._drain_s, self._clock = on_change, drain_s, clock
         self._rests: dict[WorkerId, Rest] = {}
+        self._since: dict[WorkerId, float] = {}
         self.faults: dict[WorkerId, str] = {}
         """Why a worker is lost, in one line."""
 
@@ -63,31 +73,38 @@ class Sleepers:
         """What a worker does; None: it serves, or starts, or is not known."""
         return self._rests.get(worker)
 
+    def shown(self, view: WorkerView) -> tuple[str, float] | None:
+        """What to say of a worker in place of its phase, and since when in unix seconds; None: its phase says all."""
+        rest = self._rests.get(view.id)
+        if view.phase != "ready" or rest not in SHOWN:
+            return None
+        return SHOWN[rest], self._since[view.id]
+
     def sleep(self, workers: Collection[WorkerId], level: int) -> None:
         """Have workers finish their streams and fall asleep."""
         for worker in workers:
-            self._rests[worker] = Rest.FALLING
+            self._set(worker, Rest.FALLING)
             self._order(worker, Sleep(level, self._drain_s()))
 
     def wake(self, workers: Collection[WorkerId]) -> None:
         """Have sleeping workers take their memory again, and serve."""
         for worker in workers:
             if self._rests.get(worker) is Rest.ASLEEP:
-                self._rests[worker] = Rest.WAKING
+                self._set(worker, Rest.WAKING)
                 self._ledger.wake(worker)
                 self._order(worker, Wake())
 
     def on_slept(self, worker: WorkerId) -> None:
         """A worker sleeps now: its GPUs are others' to use."""
         if self._rests.get(worker) is Rest.FALLING:
-            self._rests[worker] = Rest.ASLEEP
+            self._set(worker, Rest.ASLEEP)
             self._ledger.rest(worker)
             self._on_change()
 
     def on_woke(self, worker: WorkerId) -> None:
         """A worker serves again."""
         if self._rests.get(worker) is Rest.WAKING:
-            del self._rests[worker]
+            self._unset(worker)
             self._on_change()
 
     def on_failed(self, worker: WorkerId, reason: str) -> None:
@@ -95,7 +112,8 @@ class Sleepers:
         before = self._rests.get(worker)
         if before is None:
             return
-        self._rests[worker], self.faults[worker] = Rest.LOST, reason
+        self._set(worker, Rest.LOST)
+        self.faults[worker] = reason
         if before is Rest.WAKING:
             self._replace(worker, reason)
         self._on_change()
@@ -103,7 +121,7 @@ class Sleepers:
     def forget_gone(self, present: Collection[WorkerId]) -> None:
         """Forget workers whose processes are gone."""
         for worker in self._rests.keys() - set(present):
-            del self._rests[worker]
+            self._unset(worker)
             self.faults.pop(worker, None)
 
     def as_front_ends_see(self, views: Sequence[WorkerView]) -> list[WorkerView]:
@@ -116,6 +134,12 @@ class Sleepers:
             elif rest in (None, Rest.FALLING) or view.phase != "ready":
                 seen.append(view)
         return seen
+
+    def _set(self, worker: WorkerId, rest: Rest) -> None:
+        self._rests[worker], self._since[worker] = rest, self._clock()
+
+    def _unset(self, worker: WorkerId) -> None:
+        del self._rests[worker], self._since[worker]
 
     def _order(self, worker: WorkerId, order: Sleep | Wake) -> None:
         try:

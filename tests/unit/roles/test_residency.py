@@ -69,6 +69,7 @@ class Node:
     wanted: Sequence[ComponentInstance] = (instance("a"), instance("b"))
     orders: list[tuple[WorkerId, Sleep | Wake]] = field(default_factory=list)
     replaced: list[WorkerId] = field(default_factory=list)
+    now: float = 1000.0
 
     def __post_init__(self) -> None:
         box = Box(
@@ -84,6 +85,7 @@ class Node:
             GpuLedger(),
             lambda: None,
             lambda: 30.0,
+            lambda: self.now,
         )
         self.residency = Residency(box, lambda: self.settings, lambda: self.views, self.events.append, self.sleepers)
 
@@ -303,8 +305,12 @@ async def test_a_model_makes_room_by_sleep_and_is_woken(autojump_clock: MockCloc
     node = sleepy_node()
     assert node.orders == [(WorkerId("w-a"), Sleep(1, 30.0))]
     assert node.run() == ["a"], "its process stays, and b waits until it sleeps"
+    assert node.sleepers.shown(node.views[0]) == ("falling asleep", 1000.0)
     assert [one.phase for one in node.sleepers.as_front_ends_see(node.views)] == ["draining"]
+    node.now = 1007.0
     node.sleepers.on_slept(WorkerId("w-a"))
+    assert node.sleepers.shown(node.views[0]) == ("sleeping", 1007.0)
+    assert node.sleepers.shown(replace(node.views[0], phase="backoff")) is None, "its process has ended meanwhile"
     assert node.sleepers.as_front_ends_see(node.views) == []
     assert node.run() == ["a", "b"]
     assert node.residency.notes()["a"].phase == "asleep"
@@ -319,11 +325,13 @@ async def test_a_model_makes_room_by_sleep_and_is_woken(autojump_clock: MockCloc
     node.run()
     assert node.orders[1:] == [(WorkerId("w-b"), Sleep(1, 30.0)), (WorkerId("w-a"), Wake())]
     assert node.residency.notes()["a"].reason == "waking a"
+    assert node.sleepers.shown(node.views[0]) == ("waking", 1007.0)
     assert [one.id for one in node.sleepers.as_front_ends_see(node.views)] == []
     node.sleepers.on_woke(WorkerId("w-a"))
     node.run()
     assert "a" not in node.residency.notes()
     assert [one.id for one in node.sleepers.as_front_ends_see(node.views)] == ["w-a"]
+    assert node.sleepers.shown(node.views[0]) is None
     assert [event.action for event in node.events] == ["load", "sleep", "load", "sleep", "wake"]
 
 

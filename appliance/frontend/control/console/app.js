@@ -25,7 +25,7 @@ const SHORTCUTS = [
 const main = document.getElementById("main");
 const shared = { status: null, statusAt: 0, listeners: new Set(), announce, confirm, notify, follow, refresh };
 let current = null;
-let phases = new Map();
+let states = new Map();
 
 /** Calls `listener(status)` with every new status; returns what ends that. */
 function follow(listener) {
@@ -64,10 +64,10 @@ function drawState(phase, text) {
 
 /** Says what changed to those who cannot see it. */
 function tellChanges(status) {
-  const now = new Map(status.workers.map((one) => [one.id, one.phase]));
-  const news = [...now].filter(([id, phase]) => phases.size && phases.get(id) !== phase);
-  if (news.length) announce(news.map(([id, phase]) => `worker ${id} is ${phase}`).join(", "));
-  phases = now;
+  const now = new Map(status.workers.map((one) => [one.id, one.state]));
+  const news = [...now].filter(([id, state]) => states.size && states.get(id) !== state);
+  if (news.length) announce(news.map(([id, state]) => `worker ${id} is ${state}`).join(", "));
+  states = now;
 }
 
 async function refresh() {

@@ -106,7 +106,7 @@ function workerRow(one, count, may) {
       "div",
       { class: "row" },
       h("code", { class: "grow" }, one.id),
-      statePill(one.phase),
+      statePill(one.state),
       h("button", { class: "small", type: "button", "data-action": "restart", "data-worker": one.id, "aria-label": `Restart ${one.id}`, title: "Restart", disabled: !may }, "↻"),
     ),
     h("p", { class: "dim" }, facts.filter(Boolean).join(" · ")),
@@ -116,7 +116,7 @@ function workerRow(one, count, may) {
   );
 }
 
-const since = (one) => (one.since ? `for ${age(Date.now() / 1000 - one.since)}` : "");
+const since = (one) => (one.state_since ? `for ${age(Date.now() / 1000 - one.state_since)}` : "");
 
 /** Draws the lines between the nodes that are shown under `place`. */
 export function drawEdges(place) {

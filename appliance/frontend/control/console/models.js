@@ -44,7 +44,7 @@ function card(model, status, groups) {
   const workers = own.flatMap((group) => group.workers);
   const engines = [...new Set(workers.map((one) => one.engine).filter(Boolean))].join(", ");
   const facts = [
-    ["Workers", `${workers.filter((one) => one.phase === "ready").length} of ${own.reduce((sum, one) => sum + one.replicas, 0)} ready`],
+    ["Workers", `${workers.filter((one) => one.state === "ready").length} of ${own.reduce((sum, one) => sum + one.replicas, 0)} ready`],
     ["Engine", engines || "–"],
     ["Context", model.context_length ? `${model.context_length} tokens` : "–"],
     ["Components", own.map((one) => `${one.graph}/${one.name}`).join(", ") || "–"],
