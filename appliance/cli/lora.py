@@ -21,9 +21,10 @@ def lora() -> None:
 @click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.pass_obj
 def load(call: Call, model: str, name: str, path: Path) -> None:
-    """Load the adapter in folder PATH on all workers of MODEL, now and whenever one starts; clients ask for it as NAME.
+    """Load the adapter in folder PATH on all workers of MODEL.
 
-    Loading the same again has workers try that could not load it before.
+    Clients ask for it as NAME. Workers that start later load it, too, before they serve. Loading the same again has
+    workers try that could not load it before.
     """
     body = {"model": model, "name": name, "path": str(path.resolve())}
     told = call.admin().post("loras", body=body)
@@ -36,7 +37,7 @@ def load(call: Call, model: str, name: str, path: Path) -> None:
 @json_flag
 @click.pass_obj
 def list_adapters(call: Call, as_json: bool) -> None:
-    """List the adapters that are loaded, how many workers have them, and why others have not."""
+    """List the adapters: their state, and on how many workers they are."""
     found = call.admin().get("loras")["items"]
     if as_json:
         print_json(found)
