@@ -3,42 +3,37 @@
 What differs between servers is in the methods that raise `NotImplementedError` here.
 """
 
-import shutil
-import tempfile
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
 import trio
 
-from appliance.core.errors import ApplianceError, EngineFailed, InvalidRequest, ModelNotReady
-from appliance.core.identity import ModelName
+from appliance.core.errors import EngineFailed, InvalidRequest, ModelNotReady
 from appliance.core.kv_events import TakeKvEvents
 from appliance.core.kv_publishers import KvPublisher
 from appliance.core.model_facts import EngineOptions, ModelFacts
 from appliance.core.ports import ProgressReport, TokenSink
 from appliance.core.requests import EngineRequest, ModelCard
 from appliance.engines.admission import CLOSED, check_prompt
-from appliance.engines.cards import CardFiles, make_card
-from appliance.engines.foreign.attached import AttachedServer
-from appliance.engines.foreign.command import find_command, held_environment
+from appliance.engines.cards import CardFiles
+from appliance.engines.foreign.aborts import AbortQueue
+from appliance.engines.foreign.backing import BackingServer
+from appliance.engines.foreign.card import served_card, text_card
 from appliance.engines.foreign.door import StreamDoor
+from appliance.engines.foreign.event_feed import EventFeed
 from appliance.engines.foreign.options import read_options
 from appliance.engines.foreign.refusals import refusal
 from appliance.engines.foreign.relay import EventReader, relay
-from appliance.engines.foreign.server import ForeignServer
 from appliance.engines.foreign.surroundings import Surroundings
 from appliance.engines.http.client import Answer, HttpClient
 from appliance.engines.remote.body import text_body
-from appliance.engines.remote.events import REASONING_PARSER, TOOL_CALL_PARSER, TextEvents
+from appliance.engines.remote.events import TextEvents
 from appliance.engines.remote.listing import ListedModel, find_model
 
 CONTROL_S = 10.0  # for an answer to a question about the server itself
 EMBED_S = 120.0
-MOST_ABORTS = 4096  # waiting to be told to the server; it sees the disconnects, too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,16 +75,11 @@ class ForeignEngine(CardFiles):
         self._given = read_options(self.name, options)
         self._io: Literal["tokens", "text"] = "tokens" if self._has_tokenizer() else "text"
         self._door = StreamDoor()
-        self._server: ForeignServer | AttachedServer | None = None
-        self._ready_client: HttpClient | None = None
-        self._folder: Path | None = None
-        self._held = ExitStack()
-        self._runs_module = False
+        self._backing = BackingServer(self.name, self._given)
         self._served_there = options.served_name
-        self._take_events: TakeKvEvents | None = None
-        self._wants_events = trio.Event()
+        self._events = EventFeed(around.follow_kv_events)
+        self._aborts = AbortQueue(self._abort)
         self._streams = 0
-        self._aborts_in, self._aborts_out = trio.open_memory_channel[str](MOST_ABORTS)
         self._card: ModelCard | None = None
         self._adapters: set[str] = set()
         """LoRA adapters that were loaded."""
@@ -98,14 +88,16 @@ class ForeignEngine(CardFiles):
 
     async def start(self, progress: ProgressReport) -> ModelCard:
         """Launch the server, or reach it, and ask what it is. See `Engine.start`."""
-        self._server = self._make_server()
+        self._backing.choose(
+            self._around, module=self.module, program=self.program, flags=self._flags, variables=self._variables
+        )
         try:
-            self._ready_client = await self._server.start(progress)
+            client = await self._backing.start(progress)
             progress(0.99, "asking the server what it can do")
-            self.probed = await self._probe(self._ready_client)
+            self.probed = await self._probe(client)
             self._card = self._make_card()
         except BaseException:
-            await self._end_server()
+            await self._backing.stop()
             raise
         self._door.open()
         progress(1.0, "ready")
@@ -113,12 +105,11 @@ class ForeignEngine(CardFiles):
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Watch the server, follow its cache events, tell it what was cancelled. See `BackgroundEngine.run`."""
-        assert self._server is not None
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._abort_cancelled)
-            nursery.start_soon(self._follow_events)
+            nursery.start_soon(self._aborts.run)
+            nursery.start_soon(self._events.run, self.probed.publishers)
             task_status.started()
-            await self._server.run()
+            await self._backing.run()
             nursery.cancel_scope.cancel()
 
     async def generate(self, request: EngineRequest, sink: TokenSink) -> None:
@@ -135,7 +126,7 @@ class ForeignEngine(CardFiles):
             try:
                 await relay(self._client, asked.path, asked.body, asked.reader, sink, asked.headers)
             except trio.Cancelled:
-                self._note_abort(name)
+                self._aborts.note(name)
                 raise
 
     async def embed(self, request: EngineRequest) -> list[float]:
@@ -157,12 +148,11 @@ class ForeignEngine(CardFiles):
         try:
             await self._door.close(CLOSED)
         finally:
-            await self._end_server()
+            await self._backing.stop()
 
     def publish_kv_events(self, take: TakeKvEvents) -> None:
         """See `KvEventSource`. Events come while `run` runs, when the card says so."""
-        self._take_events = take
-        self._wants_events.set()
+        self._events.publish(take)
 
     async def read_metrics(self) -> bytes:
         """See `MetricsSource`."""
@@ -194,9 +184,15 @@ class ForeignEngine(CardFiles):
 
     @property
     def _client(self) -> HttpClient:
-        if self._ready_client is None:
-            raise EngineFailed("the engine has not been started")
-        return self._ready_client
+        return self._backing.client
+
+    @property
+    def _folder(self) -> Path | None:
+        return self._backing.folder
+
+    @property
+    def _runs_module(self) -> bool:
+        return self._backing.runs_module
 
     @property
     def _context(self) -> int:
@@ -225,67 +221,20 @@ class ForeignEngine(CardFiles):
     def _has_tokenizer(self) -> bool:
         return self.speaks_tokens and "tokenizer.json" in self._facts.files
 
-    def _make_server(self) -> ForeignServer | AttachedServer:
-        given = self._given
-        if given.url is not None:
-            return AttachedServer(self.name, given.url, given.headers, health_every_s=given.health_every_s)
-        command = find_command(self.name, given, self._around, module=self.module, program=self.program)
-        self._runs_module = command[-1] == self.module[-1]
-        self._held.enter_context(held_environment(command[0]))
-        self._folder = Path(tempfile.mkdtemp(prefix="dyn-kv-"))
-        return ForeignServer(
-            self.name,
-            lambda port: (*command, *self._flags(port)),
-            {**self._around.env, **self._variables()},
-            headers=given.headers,
-            health_every_s=given.health_every_s,
-        )
-
-    async def _end_server(self) -> None:
-        server, self._server = self._server, None
-        try:
-            if server is not None:
-                await server.stop()
-        finally:
-            self._held.close()
-            if self._folder is not None:
-                shutil.rmtree(self._folder, ignore_errors=True)
-                self._folder = None
-
     def _make_card(self) -> ModelCard:
-        probed, options, given = self.probed, self._options, self._given
-        context = options.context_length or probed.context_length or self._facts.context_length
-        if not context:
-            raise EngineFailed(f"{self.name} does not say how long its context is; give --context-length")
-        card = make_card(
+        probed = self.probed
+        card = served_card(
             self.name,
             self._facts,
-            options,
-            task=options.task or self._facts.task,
-            context_length=min(context, probed.context_length or context),
-            max_num_seqs=given.max_num_seqs,
+            self._options,
+            self._given,
+            context_length=probed.context_length,
+            block_size=probed.block_size,
             total_kv_blocks=probed.total_kv_blocks,
-            guided=True,
-        )
-        card = msgspec.structs.replace(
-            card,
-            block_size=probed.block_size or card.block_size,
-            role=given.role,
             ranks=probed.ranks,
-            kv_events=bool(probed.publishers) and self._around.follow_kv_events is not None,
+            kv_events=bool(probed.publishers) and self._events.can_follow,
         )
-        return card if self._io == "tokens" else self._as_text(card)
-
-    def _as_text(self, card: ModelCard) -> ModelCard:
-        return msgspec.structs.replace(
-            card,
-            name=ModelName(self._options.served_name),
-            io="text",
-            files={},
-            kv_events=False,
-            tool_call_parser=self._options.tool_call_parser or TOOL_CALL_PARSER,
-            reasoning_parser=self._options.reasoning_parser or REASONING_PARSER,
-        )
+        return card if self._io == "tokens" else text_card(card, self._options)
 
     def _ask_fitting(self, request: EngineRequest, name: str) -> Asked:
         check_prompt(request.token_ids, self._context)
@@ -296,29 +245,6 @@ class ForeignEngine(CardFiles):
             request, model=request.lora or self._served_there, context=self._context, server_finds_calls=False
         )
         return Asked(path=path, body=body, reader=TextEvents(), headers={"x-request-id": request.id})
-
-    def _note_abort(self, name: str) -> None:
-        try:
-            self._aborts_in.send_nowait(name)
-        except trio.WouldBlock:
-            return  # so many at once that the disconnects must do
-
-    async def _abort_cancelled(self) -> None:
-        async for name in self._aborts_out:
-            try:
-                await self._abort(name)
-            except ApplianceError:
-                continue  # it saw the disconnect, or is gone
-
-    async def _follow_events(self) -> None:
-        follow = self._around.follow_kv_events
-        if follow is None or not self.probed.publishers:
-            return
-        await self._wants_events.wait()  # no deadline: nobody may ever ask for them
-        assert self._take_events is not None
-        async with trio.open_nursery() as nursery:
-            for publisher in self.probed.publishers:
-                nursery.start_soon(follow, publisher, self._take_events)
 
 
 def _vector(answer: Answer) -> list[float]:

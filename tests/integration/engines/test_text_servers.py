@@ -1,12 +1,10 @@
 """Foreign servers that are asked by text: TensorRT-LLM always, vLLM for models whose tokenizer is not here."""
 
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 
 from appliance.core.identity import ModelName, RequestId
 from appliance.core.model_facts import EngineOptions
@@ -18,13 +16,9 @@ from appliance.roles.engine_choice import nothing_known
 from tests.helpers.engines import answer, running
 from tests.helpers.foreign_engines import STAND_INS, around
 
+pytestmark = pytest.mark.usefixtures("deadline")
+
 TRTLLM = f"{sys.executable} -m tests.fakes.engines.fake_openai"
-
-
-@pytest.fixture(autouse=True)
-async def deadline() -> AsyncIterator[None]:
-    with trio.fail_after(30):
-        yield
 
 
 def chat(text: str, **fields: Any) -> EngineRequest:

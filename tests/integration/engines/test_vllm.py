@@ -1,8 +1,6 @@
-"""The vLLM engine over its stand-in: what goes wrong at a start, its abilities, split requests, cache events."""
+"""The vLLM engine over its stand-in: what goes wrong at a start, its abilities, split requests."""
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,43 +8,15 @@ import psutil
 import pytest
 import trio
 
-from appliance.core.errors import (
-    EngineFailed,
-    InvalidRequest,
-    ModelNotReady,
-    NotFound,
-    NotImplementedHere,
-    UsageError,
-)
-from appliance.core.kv_events import KvEvent, StoredBlocks
+from appliance.core.errors import EngineFailed, InvalidRequest, NotImplementedHere, UsageError
 from appliance.core.model_facts import EngineOptions
-from appliance.core.ports import AdapterHost, KvEventSource, MetricsSource, Sleeper
+from appliance.core.ports import MetricsSource, Sleeper
 from appliance.core.requests import Guided, KvTransfer
 from appliance.engines.vllm import VllmEngine
-from appliance.events.following import Follower
-from appliance.routing.block_hash import local_hashes
 from tests.helpers.engines import CollectingSink, answer, demo_facts, make_request, running
-from tests.helpers.foreign_engines import around, has_ability, stand_in
-from tests.helpers.waiting import until
+from tests.helpers.foreign_engines import around, has_ability, seen, server_pid, serving, stand_in
 
-
-@pytest.fixture(autouse=True)
-async def deadline() -> AsyncIterator[None]:
-    with trio.fail_after(30):
-        yield
-
-
-@asynccontextmanager
-async def vllm(**args: str) -> AsyncIterator[Any]:
-    engine = stand_in(VllmEngine, args=args)
-    async with running(engine):
-        yield engine
-
-
-async def seen(engine: Any) -> dict[str, Any]:
-    """What the stand-in has seen."""
-    found: dict[str, Any] = (await engine._control("GET", "/fake/seen")).json()
-    return found
+pytestmark = pytest.mark.usefixtures("deadline")
 
 
 async def start_error(**args: str) -> Exception:
@@ -80,7 +50,7 @@ async def test_an_unknown_flag_is_final_and_named() -> None:
 
 
 async def test_a_port_that_was_taken_is_replaced_by_another(tmp_path: Path) -> None:
-    async with vllm(fake_crash="port", fake_once=str(tmp_path / "crashed")) as engine:
+    async with serving(VllmEngine, fake_crash="port", fake_once=str(tmp_path / "crashed")) as engine:
         assert (tmp_path / "crashed").exists()
         assert (await answer(engine, make_request(max_tokens=2, ignore_eos=True))).finish == "length"
 
@@ -102,8 +72,7 @@ async def test_cancelling_a_start_leaves_no_process() -> None:
     with trio.move_on_after(5) as scope:
 
         def note(fraction: float, text: str) -> None:
-            assert engine._server is not None
-            pids.add(engine._server.pid)
+            pids.add(server_pid(engine))
             scope.cancel()
 
         await engine.start(note)
@@ -113,7 +82,7 @@ async def test_cancelling_a_start_leaves_no_process() -> None:
 
 
 async def test_the_flags_and_the_environment_are_as_meant() -> None:
-    async with vllm(tensor_parallel_size="1", kv_events="off") as engine:
+    async with serving(VllmEngine, tensor_parallel_size="1", kv_events="off") as engine:
         found = await seen(engine)
     words = " ".join(found["argv"])
     assert "--host 127.0.0.1" in words
@@ -125,8 +94,8 @@ async def test_the_flags_and_the_environment_are_as_meant() -> None:
 
 async def test_closing_ends_the_whole_group_of_a_stubborn_server(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("appliance.engines.foreign.server.TERM_S", 0.2)
-    async with vllm(fake_ignore_term="true", fake_child=str(tmp_path / "pid")) as engine:
-        pids = [engine._server.pid, int((tmp_path / "pid").read_text())]
+    async with serving(VllmEngine, fake_ignore_term="true", fake_child=str(tmp_path / "pid")) as engine:
+        pids = [server_pid(engine), int((tmp_path / "pid").read_text())]
         assert all(psutil.pid_exists(pid) for pid in pids)
     assert [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"] == []
 
@@ -135,7 +104,7 @@ async def test_a_server_that_hangs_ends_the_engine(monkeypatch: Any) -> None:
     monkeypatch.setattr("appliance.engines.foreign.server.HEALTH_S", 0.1)
     engine = stand_in(VllmEngine, args={"health_every_s": "0.05"})
     await engine.start(lambda fraction, text: None)
-    psutil.Process(engine._server.pid).suspend()
+    psutil.Process(server_pid(engine)).suspend()
     monkeypatch.setattr("appliance.engines.foreign.server.TERM_S", 0.1)
     with pytest.raises(ExceptionGroup) as caught:
         await engine.run()
@@ -159,7 +128,7 @@ async def test_a_server_that_dies_fails_its_streams_and_the_engine() -> None:
             nursery.start_soon(stream)
             await nursery.start(engine.run)
             await sink.first.wait()
-            psutil.Process(engine._server.pid).kill()
+            psutil.Process(server_pid(engine)).kill()
 
     with pytest.raises(ExceptionGroup) as caught:
         await serve_and_die()
@@ -167,24 +136,9 @@ async def test_a_server_that_dies_fails_its_streams_and_the_engine() -> None:
     await engine.close()
 
 
-async def test_a_cancelled_stream_is_aborted_by_name_and_frees_its_slot() -> None:
-    async with vllm(fake_step_s="0.01") as engine:
-        sink = CollectingSink()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(engine.generate, make_request(max_tokens=400, ignore_eos=True), sink)
-            await sink.first.wait()
-            nursery.cancel_scope.cancel()
-        while True:
-            found = await seen(engine)
-            if found["aborted"] and not found["running"]:
-                break
-            await trio.sleep(0.01)
-        assert found["aborted"] == [found["bodies"][0]["request_id"]]
-
-
 @pytest.mark.parametrize("old", ["true", "false"])
 async def test_the_request_says_what_was_asked(old: str) -> None:
-    async with vllm(fake_old=old) as engine:
+    async with serving(VllmEngine, fake_old=old) as engine:
         request = make_request(
             max_tokens=3, ignore_eos=True, priority=2, guided=Guided(json_schema='{"type":"object"}')
         )
@@ -199,13 +153,13 @@ async def test_the_request_says_what_was_asked(old: str) -> None:
 
 @pytest.mark.parametrize("old", ["true", "false"])
 async def test_log_probabilities_name_their_tokens(old: str) -> None:
-    async with vllm(fake_old=old) as engine:
+    async with serving(VllmEngine, fake_old=old) as engine:
         sink = await answer(engine, make_request(max_tokens=2, ignore_eos=True, logprobs=2))
     assert [entry.top for entry in sink.logprobs] == [[(token, -0.5), (3, -2.0)] for token in sink.token_ids]
 
 
 async def test_both_halves_of_a_split_request() -> None:
-    async with vllm() as engine:
+    async with serving(VllmEngine) as engine:
         prefill = await answer(engine, make_request(max_tokens=50, kv_transfer=KvTransfer(phase="prefill")))
         assert (prefill.token_ids, prefill.finish) == ([], "length")
         assert prefill.handover is not None
@@ -221,7 +175,7 @@ async def test_both_halves_of_a_split_request() -> None:
 
 @pytest.mark.parametrize("role", ["prefill", "decode"])
 async def test_halves_are_started_with_a_connector_and_a_port_of_their_own(role: str) -> None:
-    async with vllm(disaggregation_mode=role) as engine:
+    async with serving(VllmEngine, disaggregation_mode=role) as engine:
         facts = await seen(engine)
     at = facts["argv"].index("--kv-transfer-config")
     assert json.loads(facts["argv"][at + 1]) == {"kv_connector": "NixlConnector", "kv_role": "kv_both"}
@@ -230,7 +184,7 @@ async def test_halves_are_started_with_a_connector_and_a_port_of_their_own(role:
 
 async def test_connector_of_the_user_is_left_alone() -> None:
     own = '{"kv_connector":"LMCacheConnectorV1","kv_role":"kv_both"}'
-    async with vllm(disaggregation_mode="prefill", kv_transfer_config=own) as engine:
+    async with serving(VllmEngine, disaggregation_mode="prefill", kv_transfer_config=own) as engine:
         facts = await seen(engine)
     assert facts["argv"].count("--kv-transfer-config") == 1
     assert own in facts["argv"]
@@ -238,7 +192,7 @@ async def test_connector_of_the_user_is_left_alone() -> None:
 
 
 async def test_sleeping_and_waking() -> None:
-    async with vllm(enable_sleep_mode="true") as engine:
+    async with serving(VllmEngine, enable_sleep_mode="true") as engine:
         assert has_ability(engine, Sleeper)
         assert engine._make_card().sleep_levels == (1, 2)
         await engine.sleep(1)
@@ -252,23 +206,8 @@ async def test_sleeping_and_waking() -> None:
     assert calls == ["sleep 1", "wake", "sleep 2", "wake weights", reload, "wake kv_cache"]
 
 
-async def test_adapters_come_and_go(tmp_path: Path) -> None:
-    async with vllm(enable_lora="true") as engine:
-        assert has_ability(engine, AdapterHost)
-        await engine.load_adapter("poet", str(tmp_path))
-        await answer(engine, make_request(max_tokens=1, ignore_eos=True, lora="poet"))
-        assert (await seen(engine))["bodies"][-1]["model"] == "poet"
-        await engine.unload_adapter("poet")
-        with pytest.raises(ModelNotReady, match="'poet' is not loaded here"):  # front ends try another worker
-            await answer(engine, make_request(max_tokens=1, ignore_eos=True, lora="poet"))
-        with pytest.raises(NotFound):
-            await engine.unload_adapter("poet")
-        with pytest.raises(InvalidRequest):
-            await engine.load_adapter("x", str(tmp_path / "nothing"))
-
-
 async def test_abilities_that_were_not_switched_on_are_refused() -> None:
-    async with vllm() as engine:
+    async with serving(VllmEngine) as engine:
         assert engine._make_card().sleep_levels == ()
         with pytest.raises(NotImplementedHere, match="enable_sleep_mode"):
             await engine.sleep(1)
@@ -277,35 +216,20 @@ async def test_abilities_that_were_not_switched_on_are_refused() -> None:
 
 
 async def test_metrics_are_handed_on_unchanged() -> None:
-    async with vllm() as engine:
+    async with serving(VllmEngine) as engine:
         assert has_ability(engine, MetricsSource)
         assert b'vllm:num_requests_running{engine="0",model_name="demo"} 0.0' in await engine.read_metrics()
 
 
-async def test_cache_events_are_followed_from_the_first_one() -> None:
-    engine = stand_in(VllmEngine, follow=Follower())
-    prompt = list(range(40))
-    events: list[KvEvent] = []
-    assert has_ability(engine, KvEventSource)
-    async with running(engine) as card:
-        assert (card.kv_events, card.block_size) == (True, 16)
-        await answer(engine, make_request(prompt, max_tokens=1, ignore_eos=True))
-        engine.publish_kv_events(lambda rank, batch: events.extend(batch))
-        await until(lambda: len(events) == 2, deadline_s=10)
-    stored = [event for event in events if isinstance(event, StoredBlocks)]
-    assert [event.local_hashes for event in stored] == [[one] for one in local_hashes(prompt, 16)]
-    assert [event.parent for event in stored] == [None, stored[0].block_ids[0]]
-
-
 async def test_a_server_that_runs_already_is_used_and_left_alone() -> None:
-    async with vllm() as owner:
+    async with serving(VllmEngine) as owner:
         url = owner._client.address.url
         async with running(stand_in(VllmEngine, args={"url": url}, options={"served_name": "mine"})) as card:
             assert (card.name, card.io) == ("mine", "tokens")
         guest = stand_in(VllmEngine, args={"url": url}, options={"served_name": "mine"})
         async with running(guest):
             await answer(guest, make_request(max_tokens=2, ignore_eos=True))
-        assert psutil.pid_exists(owner._server.pid)
+        assert psutil.pid_exists(server_pid(owner))
         assert (await seen(owner))["bodies"][-1]["model"] == "demo"
 
 
@@ -320,11 +244,11 @@ async def test_embeddings_take_token_ids() -> None:
 
 
 async def test_the_rank_that_routing_chose_is_asked_for() -> None:
-    async with vllm(data_parallel_size="2", kv_events="off") as engine:
+    async with serving(VllmEngine, data_parallel_size="2", kv_events="off") as engine:
         for rank in (1, None):
             await answer(engine, make_request(max_tokens=1, ignore_eos=True, rank=rank))
         found = [headers.get("x-data-parallel-rank") for headers in (await seen(engine))["headers"]]
         assert found == ["1", None]
-    async with vllm() as engine:  # a server of one rank is not asked for any
+    async with serving(VllmEngine) as engine:  # a server of one rank is not asked for any
         await answer(engine, make_request(max_tokens=1, ignore_eos=True, rank=0))
         assert "x-data-parallel-rank" not in (await seen(engine))["headers"][0]
