@@ -170,6 +170,8 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     bootstrap_host: str = ""
     bootstrap_port: int = 0
     """Where decode workers meet this prefill worker; 0: it hands over by its last chunk."""
+    needs_prefill: bool = False
+    """Of a decode worker: its engine computes no prompts, so without prefill workers it serves nothing."""
     device: str = ""
     """`cpu`, or the kind of accelerator it computes on; empty: not known, and taken for one."""
     taints: tuple[str, ...] = ()

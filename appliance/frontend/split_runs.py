@@ -113,7 +113,9 @@ class SplitRuns:
     def is_possible(self, request: EngineRequest) -> bool:
         """Whether there is a prefill worker for the model, or has to be one."""
         router = self._router
-        return bool(request.token_ids) and (router.prefill_workers(request.model) > 0 or router.settings.enforce_disagg)
+        return bool(request.token_ids) and (
+            router.prefill_workers(request.model) > 0 or router.needs_prefill(request.model)
+        )
 
     async def begin(
         self,
@@ -127,7 +129,7 @@ class SplitRuns:
         None: the decode worker is to compute the prompt itself, because the router says so, or because no prefill
         worker was able to. `wish` makes what the router is asked. `hold` gets every half before it starts, to be left
         when the caller gives up; a half that runs beside its decode worker tells of its failure by `on_failed`.
-        Raises `InvalidRequest`, what became of a pinned worker, and with `enforce_disagg` why no prefill worker did it.
+        Raises `InvalidRequest`, what became of a pinned worker, and why no prefill worker did it where one has to.
         """
         failures, transfer = 0, None
         while await self._is_wanted(request.model, wish("aggregated")):
@@ -139,7 +141,7 @@ class SplitRuns:
             except ApplianceError as error:
                 failures += 1
                 if isinstance(error, ModelNotReady | Overloaded) or failures > self._settings.migration_limit:
-                    if self._router.settings.enforce_disagg or wish("prefill").pinned is not None:
+                    if wish("prefill").pinned is not None or not self._router.may_run_whole(wish("aggregated")):
                         raise
                     break
         if transfer is None:
@@ -147,9 +149,9 @@ class SplitRuns:
         return transfer
 
     async def _is_wanted(self, model: ModelName, wish: RoutingRequest) -> bool:
-        """Ask the router; under `enforce_disagg` wait for a prefill worker. Raises `ModelNotReady`."""
+        """Ask the router; wait for a prefill worker where nothing goes without. Raises `ModelNotReady`."""
         router = self._router
-        if not router.prefill_workers(model) and router.settings.enforce_disagg:
+        if not router.prefill_workers(model) and router.needs_prefill(model):
             await router.wait_ready(model, self._settings.hold_s)
         return router.wants_prefill(wish)
 

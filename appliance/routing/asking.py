@@ -30,6 +30,8 @@ class RoutingRequest(msgspec.Struct, kw_only=True):
     hints: RoutingHints = NO_HINTS
     role: Role = "aggregated"
     """A prefill goes to the model's prefill workers, everything else to the others."""
+    spares_decode: bool = False
+    """Decode workers will not do. The router says so of whole requests, for `enforce_disagg`."""
     remember: bool | None = None
     """Whether a guessing index takes the placement as cached; None: when the stream is placed, not only asked about."""
     shared_blocks: int = 0

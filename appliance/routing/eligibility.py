@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from appliance.core.errors import InvalidRequest, ModelNotReady, Overloaded
+from appliance.core.requests import ModelCard
 from appliance.routing.asking import RoutingRequest
 from appliance.routing.slots import Slot
 
@@ -47,6 +48,30 @@ def compatible(slots: Sequence[Slot], request: RoutingRequest, excluded: Exclude
         if any(fresh):
             slots = _keep(slots, fresh, "failed this request", excluded)
     return slots
+
+
+def fitting_role(slots: Sequence[Slot], request: RoutingRequest, excluded: Excluded) -> Sequence[Slot]:
+    """Those of compatible slots that are made for the request's role: never none, the others go to `excluded`.
+
+    The second half of a split request goes to decode workers where there are any. Raises `ModelNotReady` when a whole
+    request finds only workers that must not, or cannot, compute its prompt.
+    """
+    if request.role == "decode":
+        halves = [slot.card.role == "decode" for slot in slots]
+        return _keep(slots, halves, "runs whole requests", excluded) if any(halves) else slots
+    able = [runs_whole(slot.card, request.spares_decode) for slot in slots]
+    slots = _keep(slots, able, "runs no whole requests", excluded)
+    if not slots:
+        raise ModelNotReady(
+            f"model {request.model!r} has no ready prefill worker, without which its decode workers serve nothing",
+            retry_after_s=NO_WORKER_RETRY_S,
+        )
+    return slots
+
+
+def runs_whole(card: ModelCard, spares_decode: bool) -> bool:
+    """Whether a worker of this card, no prefill worker, may do all of a request. `spares_decode`: no decode worker."""
+    return card.role != "decode" or not (spares_decode or card.needs_prefill)
 
 
 def not_busy(slots: Sequence[Slot], request: RoutingRequest, excluded: Excluded) -> Sequence[Slot]:

@@ -7,7 +7,7 @@ from appliance.core.identity import WorkerId
 from appliance.core.requests import ModelCard
 from appliance.core.settings import RouterSettings
 from appliance.routing.asking import RoutingRequest
-from appliance.routing.eligibility import Excluded, compatible, no_worker, not_busy
+from appliance.routing.eligibility import Excluded, compatible, fitting_role, no_worker, not_busy
 from appliance.routing.index_events import Holder
 from appliance.routing.sessions import Sessions
 from appliance.routing.slots import BusyThresholds, Slot
@@ -23,6 +23,9 @@ class Pool:
         self.block_size, self.lora = 16, ""
         self.guesses = False
         """Some slot says nothing of its cache."""
+        self.needs_prefill = False
+        """Some slot computes no prompts."""
+        self._mixed = False
         self.sessions = Sessions()
         self._by_holder: dict[Holder, Slot] = {}
         self._busy = 0
@@ -96,10 +99,13 @@ class Pool:
         if not slots:
             raise no_worker(request.model)
         hints = request.hints
-        if hints is NO_HINTS and request.pins is NO_PINS and not request.avoid and not self._busy:
+        by_role = self._mixed if request.role == "decode" else request.spares_decode or self.needs_prefill
+        if hints is NO_HINTS and request.pins is NO_PINS and not request.avoid and not self._busy and not by_role:
             return slots, NONE_EXCLUDED, ""
         excluded: Excluded = []
         slots = compatible(slots, request, excluded)
+        if by_role:
+            slots = fitting_role(slots, request, excluded)
         reason = "" if request.pinned is None else "pinned"
         if hints.session_id and not reason:
             bound = self._bound(request, slots, now)
@@ -125,6 +131,8 @@ class Pool:
         self.worker_count = len({slot.worker for slot in slots})
         self._by_holder = {slot.holder: slot for slot in slots}
         self.guesses = any(not slot.says_events for slot in slots)
+        self.needs_prefill = any(slot.card.needs_prefill for slot in slots)
+        self._mixed = len({slot.card.role for slot in slots}) > 1
         for slot in slots:
             slot.limit(self.thresholds, self._queue_threshold)
             slot.busy = False

@@ -9,6 +9,7 @@ from appliance.core.requests import ModelCard
 from appliance.routing.asking import Ask, RoutingRequest
 from appliance.routing.conditional_disagg import SplitFacts, decode_busy, prefill_busy, runs_split
 from appliance.routing.early_events import EarlyEvents
+from appliance.routing.eligibility import runs_whole
 from appliance.routing.prefix_index import PrefixIndex
 from appliance.routing.replica_sync import BookingAdded, PrefillCompleted, ReplicaEvent
 from appliance.routing.replicas import ReplicaBookings
@@ -106,13 +107,36 @@ class Pools:
         scheduler = self._generate.get(model)
         if scheduler is None or model not in self._opened:
             return 0
-        if self._shared.settings.enforce_disagg and not self.prefill_workers(model):
-            return len({slot.worker for slot in scheduler.pool.slots if slot.card.role == "aggregated"})
-        return scheduler.pool.worker_count
+        pool, enforced = scheduler.pool, self._shared.settings.enforce_disagg
+        if (enforced or pool.needs_prefill) and not self.prefill_workers(model):
+            return len({slot.worker for slot in pool.slots if runs_whole(slot.card, enforced)})
+        return pool.worker_count
 
     def prefill_workers(self, model: ModelName) -> int:
         scheduler = self._prefill.get(model)
         return 0 if scheduler is None else scheduler.pool.worker_count
+
+    def needs_prefill(self, model: ModelName) -> bool:
+        """Whether requests wait for a prefill worker: the settings say so, or nobody else computes prompts."""
+        scheduler = self._generate.get(model)
+        if self._shared.settings.enforce_disagg or scheduler is None or not scheduler.pool.needs_prefill:
+            return self._shared.settings.enforce_disagg
+        return all(slot.card.needs_prefill for slot in scheduler.pool.slots)
+
+    def spares_decode(self, request: RoutingRequest) -> bool:
+        """Whether a whole request must not go to a decode worker: `enforce_disagg`, and no prefill worker is left."""
+        if not self._shared.settings.enforce_disagg or request.role != "aggregated":
+            return False
+        prefill = self._prefill.get(request.model)
+        return prefill is None or all(slot.worker in request.avoid for slot in prefill.pool.slots)
+
+    def may_run_whole(self, request: RoutingRequest) -> bool:
+        """Whether a request that prefill workers failed may be done without: some worker can, and is let."""
+        scheduler = self._generate.get(request.model)
+        request.spares_decode = self.spares_decode(request)
+        if scheduler is None or (self._shared.settings.enforce_disagg and not request.spares_decode):
+            return False
+        return any(runs_whole(slot.card, request.spares_decode) for slot in scheduler.pool.slots)
 
     def wants_prefill(self, request: RoutingRequest, now: float) -> bool:
         """Whether a prefill worker is to compute the prompt of a request. A pin on one says so."""
@@ -122,6 +146,8 @@ class Pools:
         generate = self._generate.get(request.model)
         if not settings.conditional_disagg or generate is None or request.pins.prefill is not None:
             return True
+        if generate.pool.needs_prefill and self.needs_prefill(request.model):
+            return True  # whoever generates computes no prompts
         facts = SplitFacts(
             isl=len(request.token_ids),
             uncached=generate.uncached_tokens(request, now),

@@ -190,6 +190,17 @@ class Router:
         """Workers that compute prompts for the decode workers of a model."""
         return self._pools.prefill_workers(model)
 
+    def needs_prefill(self, model: ModelName) -> bool:
+        """Requests of a model wait for a prefill worker: `enforce_disagg`, or its other workers compute no prompts."""
+        return self._pools.needs_prefill(model)
+
+    def may_run_whole(self, request: RoutingRequest) -> bool:
+        """Whether a request that prefill workers failed may be done without them.
+
+        Not on decode workers under `enforce_disagg`, and on no worker that computes no prompts.
+        """
+        return self._pools.may_run_whole(request)
+
     def wants_prefill(self, request: RoutingRequest) -> bool:
         """Whether a prefill worker is to compute the prompt: there is one, and `conditional_disagg` lets it.
 
@@ -266,6 +277,8 @@ class Router:
         scheduler = self._pools.find(request.model, request.role)
         if scheduler is None:
             raise no_worker(request.model)
+        if self._shared.settings.enforce_disagg:
+            request.spares_decode = self._pools.spares_decode(request)
         outcome = scheduler.on_request(request, self._clock())
         if isinstance(outcome, Ask):
             outcome = await self._wait(scheduler, outcome)

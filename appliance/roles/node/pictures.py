@@ -10,6 +10,7 @@ from appliance.core.settings import Settings
 from appliance.graph.arguments import flag_value
 from appliance.graph.documents import document_of
 from appliance.roles.model_names import served_name, worker_launches
+from appliance.routing.eligibility import runs_whole
 from appliance.supervision.views import WorkerView
 from appliance.wire.bus_messages import Picture
 
@@ -101,8 +102,10 @@ def _model(
 
 def _generates(ready: Sequence[WorkerRecord], enforce_disagg: bool) -> bool:
     """Whether these workers can answer requests between them."""
-    roles = {"aggregated" if worker.card is None else worker.card.role for worker in ready}
-    return "aggregated" in roles or ("decode" in roles and (not enforce_disagg or "prefill" in roles))
+    cards = [worker.card for worker in ready]
+    if any(card is not None and card.role == "prefill" for card in cards):
+        return any(card is None or card.role != "prefill" for card in cards)
+    return any(card is None or runs_whole(card, enforce_disagg) for card in cards)
 
 
 def _worker(view: WorkerView) -> WorkerRecord:

@@ -35,11 +35,20 @@ ROUTER = RouterSettings(mode="round-robin")
 class Scene:
     """One answer over two prefill and two decode workers."""
 
-    def __init__(self, settings: RequestSettings, router: RouterSettings, bootstrap: int, pins: Pins, n: int) -> None:
+    def __init__(
+        self,
+        settings: RequestSettings,
+        router: RouterSettings,
+        bootstrap: int,
+        pins: Pins,
+        n: int,
+        needs_prefill: bool,
+    ) -> None:
         self.client, self.stage, self.router = RecordingClient(), Stage(), Router(router)
-        for role, names in (("prefill", PREFILL), ("decode", DECODE)):
-            for name in names:
-                self.add(name, role, bootstrap if role == "prefill" else 0)
+        for name in PREFILL:
+            self.add(name, "prefill", bootstrap)
+        for name in DECODE:
+            self.add(name, "decode", needs_prefill=needs_prefill)
         self.answer = make_answer(chat_request(stream=True, n=n), self.client)
         self.account = Account(id=ID, endpoint="chat_completions", started=0.0, model="m")
         self.ended = trio.Event()
@@ -59,7 +68,7 @@ class Scene:
             pins=pins,
         )
 
-    def add(self, name: str, role: Any, bootstrap_port: int = 0) -> None:
+    def add(self, name: str, role: Any, bootstrap_port: int = 0, needs_prefill: bool = False) -> None:
         card = ModelCard(
             name=MODEL,
             context_length=100,
@@ -68,6 +77,7 @@ class Scene:
             role=role,
             bootstrap_host="127.0.0.1" if bootstrap_port else "",
             bootstrap_port=bootstrap_port,
+            needs_prefill=needs_prefill,
         )
         self.router.add(WorkerId(name), card)
 
@@ -103,8 +113,9 @@ async def scene(
     pins: Pins = NO_PINS,
     n: int = 1,
     away: tuple[str, ...] = (),
+    needs_prefill: bool = False,
 ) -> AsyncGenerator[Scene, None]:
-    made = Scene(settings or RequestSettings(), router, bootstrap, pins, n)
+    made = Scene(settings or RequestSettings(), router, bootstrap, pins, n, needs_prefill)
     made.leave(*away)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(made.run)
@@ -199,6 +210,54 @@ async def test_decode_does_it_all_when_every_prefill_worker_fails(error: Applian
 
 async def test_enforced_split_fails_with_its_prefill_workers() -> None:
     async with scene(router=replace(ROUTER, enforce_disagg=True)) as it:
+        for _ in PREFILL:
+            it.stage.lose()
+            await wait_all_tasks_blocked()
+        await it.ended.wait()
+        assert it.workers == ["p", "p"]
+        assert isinstance(it.error, ModelNotReady)
+
+
+async def test_enforced_split_leaves_what_prefill_failed_to_aggregated_workers() -> None:
+    async with scene(router=replace(ROUTER, enforce_disagg=True)) as it:
+        it.add("a1", "aggregated")
+        for _ in PREFILL:
+            it.stage.lose()
+            await wait_all_tasks_blocked()
+        assert it.workers == ["p", "p", "a"]
+        assert it.stage.asked[2][1].kv_transfer is None
+        await it.finish()
+
+
+async def test_enforced_split_without_prefill_workers_runs_on_aggregated_ones() -> None:
+    async with scene(router=replace(ROUTER, enforce_disagg=True), away=PREFILL) as it:
+        assert it.stage.asked == []
+        it.add("a1", "aggregated")
+        await wait_all_tasks_blocked()
+        assert it.workers == ["a"]
+        await it.finish()
+
+
+@pytest.mark.parametrize("returns", [True, False])
+async def test_decode_that_computes_no_prompts_waits_for_a_prefill_worker(
+    returns: bool, autojump_clock: MockClock
+) -> None:
+    async with scene(settings=RequestSettings(hold_s=5), away=PREFILL, needs_prefill=True) as it:
+        assert it.stage.asked == []
+        if not returns:
+            await it.ended.wait()
+            assert isinstance(it.error, ModelNotReady)
+            return
+        it.add("p1", "prefill")
+        await wait_all_tasks_blocked()
+        it.stage.hand_over(HANDOVER)
+        await wait_all_tasks_blocked()
+        assert it.workers == ["p", "d"]
+        await it.finish()
+
+
+async def test_decode_that_computes_no_prompts_is_not_asked_when_prefill_failed() -> None:
+    async with scene(needs_prefill=True) as it:
         for _ in PREFILL:
             it.stage.lose()
             await wait_all_tasks_blocked()

@@ -119,9 +119,18 @@ def test_default_names(model: str, name: str) -> None:
         (["decode"], True, "starting"),
         (["prefill", "decode"], True, "ready"),
         (["aggregated"], True, "ready"),
+        (["aggregated", "decode"], True, "ready"),
+        (["prefill", "aggregated"], True, "ready"),
     ],
 )
 def test_split_model_is_ready_with_the_workers_that_can_answer(roles: list[str], enforce: bool, phase: str) -> None:
     views = [view("ready", card=msgspec.structs.replace(CARD, role=role)) for role in roles]
     settings = Settings(router=RouterSettings(enforce_disagg=enforce))
     assert compose_picture([graph()], views, [], settings, False).models[0].phase == phase
+
+
+def test_decode_workers_that_compute_no_prompts_wait_for_prefill_workers() -> None:
+    decode = view("ready", card=msgspec.structs.replace(CARD, role="decode", needs_prefill=True))
+    prefill = view("ready", card=msgspec.structs.replace(CARD, role="prefill"))
+    assert picture(decode).models[0].phase == "starting"
+    assert picture(decode, prefill).models[0].phase == "ready"
