@@ -9,9 +9,8 @@ import msgspec
 from appliance.core.records import BusyThreshold, KeyRecord, ModelRecord
 from appliance.core.settings import Settings
 from appliance.roles.node.desired import DesiredState
-from appliance.roles.node.model_memory import with_residence
 from appliance.roles.node.pictures import compose_picture
-from appliance.roles.node.residency import ResidenceNote
+from appliance.roles.node.residence_notes import ResidenceNote, with_residence
 from appliance.supervision.gpu_ledger import GpuLedger
 from appliance.supervision.supervisor import Supervisor
 from appliance.supervision.views import WorkerView

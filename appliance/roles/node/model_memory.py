@@ -1,17 +1,16 @@
 """Residency on this node: what it is told of the machine, and the service that acts on its decisions."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import msgspec
 import trio
 
 from appliance.core.errors import ApplianceError
 from appliance.core.gpus import GpuDemand
 from appliance.core.instances import ComponentInstance
 from appliance.core.ports import StateStore
-from appliance.core.records import LedgerEvent, ModelRecord
+from appliance.core.records import LedgerEvent
 from appliance.core.settings import ResidencySettings
 from appliance.graph.arguments import flag_value
 from appliance.hardware.machine import read_machine
@@ -19,7 +18,7 @@ from appliance.roles.node.box import Box
 from appliance.roles.node.desired import DesiredState
 from appliance.roles.node.gpu_demand import gpu_demand
 from appliance.roles.node.model_facts import ModelFacts
-from appliance.roles.node.residency import ResidenceNote, Residency
+from appliance.roles.node.residency import Residency
 from appliance.roles.node.sleep import Sleepers
 from appliance.supervision.gpu_ledger import GpuLedger
 from appliance.supervision.residency.gpu_room import GpuRoom
@@ -91,24 +90,6 @@ def describe_box(
         memory_of=lambda one: 0 if demand_of(one) is not None else size_of(one) + PROCESS_BYTES,
         looks_at=lambda one: ledger.scan is None and demand_of(one) is not None,
         room_on_gpus=lambda instances_of: GpuRoom(ledger, demand_of, instances_of),
-    )
-
-
-def with_residence(records: list[ModelRecord], notes: Mapping[str, ResidenceNote]) -> list[ModelRecord]:
-    """Records of models with what residency has to say about those that are not ready."""
-    return [_with_note(record, notes.get(record.name)) for record in records]
-
-
-def _with_note(record: ModelRecord, note: ResidenceNote | None) -> ModelRecord:
-    if note is None or record.phase == "ready":
-        return record
-    own = record.phase == note.phase == "starting" and record.reason
-    return msgspec.structs.replace(
-        record,
-        phase=note.phase,
-        reason=record.reason if own else note.reason,
-        ready_at=note.ready_at,
-        context_length=record.context_length or note.context_length,
     )
 
 

@@ -2,35 +2,24 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import trio
 
 from appliance.core.errors import Conflict, NotFound
 from appliance.core.instances import ComponentInstance
-from appliance.core.records import LedgerEvent, ModelPhase
+from appliance.core.records import LedgerEvent
 from appliance.core.settings import ResidencySettings
 from appliance.roles.node.box import Box
 from appliance.roles.node.demand import DemandBoard
 from appliance.roles.node.model_units import Unit, Units
+from appliance.roles.node.residence_notes import ResidenceNote, describe_residence
 from appliance.roles.node.sleep import Sleepers
 from appliance.roles.node.unit_sleep import own_views, sleep_level, why_not_asleep
-from appliance.supervision.residency.forecast import left_s, load_time_s, smoothed
+from appliance.supervision.residency.forecast import smoothed
 from appliance.supervision.residency.model_state import Decision, Effect, Load, ModelState, Residence
 from appliance.supervision.residency.policy import Rules, decide
 from appliance.supervision.views import WorkerView
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResidenceNote:
-    """What there is to say about one model that is not ready."""
-
-    phase: ModelPhase
-    reason: str
-    ready_at: float | None = None
-    """Unix time."""
-    context_length: int | None = None
 
 
 class Residency:
@@ -135,8 +124,9 @@ class Residency:
 
     def notes(self) -> Mapping[str, ResidenceNote]:
         """What to say about the models that are not loaded."""
+        now, wall = trio.current_time(), time.time()
         return {
-            name: self._describe(unit)
+            name: describe_residence(unit, self._box.size_of, now=now, wall=wall)
             for name, unit in self.units.by_name.items()
             if unit.residence is not Residence.RESIDENT and not unit.failed
         }
@@ -245,27 +235,6 @@ class Residency:
             if hopeless and hopeless != unit.hopeless:
                 self._record(name, "refuse", hopeless, {})
             unit.hopeless = hopeless
-
-    def _describe(self, unit: Unit) -> ResidenceNote:
-        phase: ModelPhase = "cold"
-        reason, ready_at = unit.wait or "it is not loaded; the next request for it loads it", None
-        if unit.preload:
-            phase, reason = "starting", "the GPUs are being looked at"
-        elif unit.hopeless:
-            phase, reason = "failed", unit.hopeless
-        elif unit.residence is Residence.ASLEEP:
-            phase, reason = "asleep", unit.wait or "it sleeps; the next request for it wakes it"
-        elif unit.residence is Residence.LOADING and unit.waking:
-            phase, reason = "starting", f"waking {unit.name}"
-        elif unit.residence is Residence.LOADING:
-            phase, reason = "starting", f"loading {unit.name}"
-            now = trio.current_time()
-            whole = load_time_s(unit.load_s, max(self._box.size_of(one) for one in unit.instances))
-            fraction, since = unit.fraction
-            ready_at = time.time() + left_s(now - unit.since, whole, fraction, now - since)
-        elif unit.residence is Residence.LEAVING:
-            reason = unit.wait or ("it is falling asleep" if unit.sleep_level else "it is being unloaded")
-        return ResidenceNote(phase=phase, reason=reason, ready_at=ready_at, context_length=unit.context_length)
 
     def _record(self, model: str, action: str, reason: str, inputs: dict[str, Any]) -> None:
         self._note(LedgerEvent(subject=f"model/{model}", action=action, reason=reason, inputs=inputs))

@@ -19,8 +19,8 @@ from appliance.roles.demand_reports import compose_demand
 from appliance.roles.node.box import Box
 from appliance.roles.node.demand import DemandBoard
 from appliance.roles.node.model_facts import ModelFacts
-from appliance.roles.node.model_memory import with_residence
-from appliance.roles.node.residency import ResidenceNote, Residency
+from appliance.roles.node.residence_notes import ResidenceNote, with_residence
+from appliance.roles.node.residency import Residency
 from appliance.roles.node.sleep import Rest, Sleepers
 from appliance.routing.held import Held, HeldRequests
 from appliance.state.memory import MemoryStateStore
