@@ -8,9 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.e2e.appliance_process import Appliance, appliance, eventually
+from tests.e2e.test_sleep import model
+from tests.helpers.graphs import graph, worker
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WAIT_MS = 20_000  # for what the page shows next; the machines that run this are slow and shared
@@ -170,6 +173,59 @@ def test_scaling_and_restarting_by_hand(browser: Browser, one: Appliance) -> Non
         page.get_by_role("dialog").get_by_role("button", name="Restart").click()
         eventually(lambda: [w["phase"] for w in one.status()["workers"] if w["id"] != before] == ["ready"])
         expect(page.locator(f"li[data-worker='{before}']")).to_have_count(0)
+
+
+def test_a_model_is_unloaded_and_loaded_again(browser: Browser, one: Appliance, pictures: Path) -> None:
+    with opened(browser, one.url, color_scheme="dark", viewport={"width": 1280, "height": 800}) as page:
+        go(page, "models")
+        card = page.locator(".card[data-key=mock]")
+        card.get_by_role("button", name="Unload").focus()
+        page.keyboard.press("Enter")
+        expect(card.locator(".state")).to_have_text("cold")
+        expect(card).to_contain_text("0 of 1 ready")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        assert [model["phase"] for model in one.status()["models"]] == ["cold"]
+        page.screenshot(path=pictures / "console-unloaded.png")
+        expect(card.get_by_role("button", name="Load", exact=True)).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(card.locator(".state")).to_have_text("starting")
+        expect(card.get_by_role("progressbar")).to_be_visible()
+        page.screenshot(path=pictures / "console-loading.png")
+        expect(card.locator(".state")).to_have_text("ready")
+        expect(card.get_by_role("progressbar")).to_have_count(0)
+        expect(card.get_by_role("button", name="Unload")).to_be_enabled()
+    reasons = [row["reason"] for row in json.loads(one.cli("why", "model/mock", "--json"))]
+    assert reasons.count("asked for by a user") == 2
+
+
+def test_models_that_sleep_are_woken_and_pinned_ones_stay(
+    browser: Browser, binary: str | None, tmp_path: Path, pictures: Path
+) -> None:
+    sleeper = model("sleeper", tmp_path / "state", **{"dynamo-appliance/idle-s": "3"})
+    pinned = worker("pinned", ["worker", "--engine", "mocker", "--model", "m", "--served-model-name", "pinned"])
+    pinned["podTemplate"]["metadata"] = {"annotations": {"dynamo-appliance/pinned": "true"}}
+    manifest = tmp_path / "two.yaml"
+    manifest.write_text(yaml.safe_dump(graph({"name": "frontend", "type": "frontend"}, sleeper, pinned, name="two")))
+    settings = {"APPLIANCE_RESIDENCY_MIN_RESIDENCE_S": "0.2", "APPLIANCE_RESIDENCY_SLEEP_LEVEL": "1"}
+    with (
+        appliance(binary, tmp_path / "state", "-f", str(manifest), environ=settings) as one,
+        opened(browser, one.url, complaints="409", viewport={"width": 1280, "height": 800}) as page,
+    ):
+        rows = page.locator("[data-node='c:two/sleeper'] li")
+        expect(rows.locator(".state")).to_have_text("sleeping")
+        expect(rows).to_contain_text(re.compile(r"for \d+s"))
+        page.screenshot(path=pictures / "console-sleeping-overview.png")
+        go(page, "models")
+        card = page.locator(".card[data-key=sleeper]")
+        expect(card.locator(".state")).to_have_text("asleep")
+        expect(card.get_by_role("button")).to_have_text(["Wake", "Unload", "Stop"])
+        page.screenshot(path=pictures / "console-sleeping.png")
+        card.get_by_role("button", name="Wake").click()
+        expect(card.locator(".state")).to_have_text("ready")
+        page.locator(".card[data-key=pinned]").get_by_role("button", name="Unload").click()
+        expect(page.locator("#notice")).to_have_text("cannot unload pinned: it is pinned")
+        page.screenshot(path=pictures / "console-pinned.png")
+        expect(page.locator(".card[data-key=pinned] .state")).to_have_text("ready")
 
 
 def test_by_keyboard_alone(browser: Browser, one: Appliance) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from appliance.core.errors import NotFound
+from appliance.core.errors import Conflict, NotFound
 
 Object = dict[str, Any]
 
@@ -44,6 +44,16 @@ class FakeConsole:
     async def scale(self, component: str, replicas: int, graph: str | None) -> Object:
         self.asked.append(("scale", component, replicas, graph))
         return {}
+
+    async def load_model(self, model: str) -> Object:
+        self.asked.append(("load_model", model))
+        return {"name": model, "residence": "cold"}
+
+    async def unload_model(self, model: str) -> Object:
+        if model == "pinned":
+            raise Conflict("cannot unload pinned: it is pinned")
+        self.asked.append(("unload_model", model))
+        return {"name": model, "residence": "leaving"}
 
     async def restart(self, worker: str) -> None:
         if worker != "w":

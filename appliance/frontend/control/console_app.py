@@ -36,6 +36,12 @@ class ScaleOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     graph: str | None = None
 
 
+class ModelOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of POST load_model and unload_model."""
+
+    model: str
+
+
 class RestartOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Body of POST restart."""
 
@@ -105,6 +111,18 @@ def _add_actions(app: QuartTrio, console: ConsoleService) -> None:
         order: RestartOrder = await read_json(RestartOrder)
         await console.restart(order.worker)
         return answer_json({"restarting": order.worker}, 202)
+
+    @app.post(API + "load_model")
+    async def console_load_model() -> Response:
+        _check_action(console)
+        order: ModelOrder = await read_json(ModelOrder)
+        return answer_json(await console.load_model(order.model), 202)
+
+    @app.post(API + "unload_model")
+    async def console_unload_model() -> Response:
+        _check_action(console)
+        order: ModelOrder = await read_json(ModelOrder)
+        return answer_json(await console.unload_model(order.model), 202)
 
 
 def _check_action(console: ConsoleService) -> None:

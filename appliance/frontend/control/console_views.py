@@ -40,6 +40,14 @@ class ConsoleService(Protocol):
         """Set the replicas of a component. Raises `NotFound`."""
         ...
 
+    async def load_model(self, model: str) -> Object:
+        """Load a model as if a request waited for it; returns at once. Raises `NotFound`, `Conflict`."""
+        ...
+
+    async def unload_model(self, model: str) -> Object:
+        """Unload a model once its requests are done; returns at once. Raises `NotFound`, and `Conflict` for a pin."""
+        ...
+
     async def restart(self, worker: str) -> None:
         """Replace a worker in order. Raises `NotFound`."""
         ...

@@ -96,6 +96,12 @@ class NodeConsole:
     async def scale(self, component: str, replicas: int, graph: str | None) -> Object:
         return await self._admin.scale(component, replicas, graph)
 
+    async def load_model(self, model: str) -> Object:
+        return await self._admin.load_model(model)
+
+    async def unload_model(self, model: str) -> Object:
+        return await self._admin.unload_model(model)
+
     async def restart(self, worker: str) -> None:
         if not self._supervisor.restart(WorkerId(worker), "restart asked for in the console"):
             raise NotFound(f"no worker is called {worker!r}, or it stops already")

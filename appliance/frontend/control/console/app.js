@@ -23,7 +23,7 @@ const SHORTCUTS = [
 ];
 
 const main = document.getElementById("main");
-const shared = { status: null, statusAt: 0, listeners: new Set(), announce, confirm, notify, follow, refresh };
+const shared = { status: null, statusAt: 0, listeners: new Set(), announce, confirm, notify, follow, refresh, run };
 let current = null;
 let states = new Map();
 
@@ -85,6 +85,17 @@ async function refresh() {
     drawState("failed", error instanceof ApiError ? "error" : "not reachable");
     if (error instanceof ApiError) notify(error.message);
   }
+}
+
+/** Does something, says that it was done or why it was not, and shows what came of it. */
+async function run(text, work) {
+  try {
+    await work();
+    announce(text);
+  } catch (error) {
+    notify(error.message);
+  }
+  refresh();
 }
 
 async function followStatus() {

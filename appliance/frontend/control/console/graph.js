@@ -24,6 +24,10 @@ const column = (title, nodes) => h("div", { class: "column", role: "group", "ari
 
 export const statePill = (phase) => h("span", { class: "state", "data-phase": phase }, phase);
 
+/** Why a model is not ready; calm where that is as it should be. */
+export const reasonOf = ({ phase, reason }) =>
+  reason && h("p", { class: phase === "cold" || phase === "asleep" ? "reason calm" : "reason" }, reason);
+
 /** Running requests by worker. */
 function loads(requests) {
   const counts = new Map();
@@ -66,7 +70,7 @@ function modelNode(model, status, groups) {
     "article",
     { class: "node", "data-key": model.name, "data-node": `m:${model.name}`, "data-to": targets.join("\n") },
     h("div", { class: "row" }, h("strong", { class: "grow" }, model.name), statePill(model.phase)),
-    model.reason && h("p", { class: "reason" }, model.reason),
+    reasonOf(model),
     h("p", { class: "dim" }, `${own.length - waiting} running, ${waiting} waiting`),
   );
 }

@@ -3,15 +3,19 @@
 import { act } from "./api.js";
 import { h, listen, patch } from "./dom.js";
 import { age, plural } from "./format.js";
-import { components, statePill } from "./graph.js";
+import { components, reasonOf, statePill } from "./graph.js";
 
 export const TITLE = "Models";
+
+const SWITCH = "load"; // one element for either, so that the focus stays where it was
 
 export function enter(main, shared) {
   const list = h("div");
   const root = h("div", { class: "page" }, h("h1", {}, TITLE), list);
   main.append(root);
   listen(root, {
+    load: ({ model }) => shared.run(`${model} is to be loaded`, () => act("load_model", { model })),
+    unload: ({ model }) => shared.run(`${model} is to be unloaded; it can be loaded again`, () => act("unload_model", { model })),
     start: (data) => scale(data, 1, shared),
     stop: async (data) => {
       const question = `Stop ${data.model}? Requests for it then wait until it is started again.`;
@@ -21,15 +25,10 @@ export function enter(main, shared) {
   return shared.follow((status) => patch(list, [cards(status)]));
 }
 
-async function scale({ model, components: text }, replicas, shared) {
-  try {
+const scale = ({ model, components: text }, replicas, shared) =>
+  shared.run(`${model} ${replicas ? "starts" : "stops"}`, async () => {
     for (const { name, graph } of JSON.parse(text)) await act("scale", { component: name, graph, replicas });
-    shared.announce(`${model} ${replicas ? "starts" : "stops"}`);
-  } catch (error) {
-    shared.notify(error.message);
-  }
-  shared.refresh();
-}
+  });
 
 function cards(status) {
   const groups = components(status);
@@ -44,6 +43,7 @@ function card(model, status, groups) {
   const workers = own.flatMap((group) => group.workers);
   const engines = [...new Set(workers.map((one) => one.engine).filter(Boolean))].join(", ");
   const facts = [
+    model.base && ["Adapter of", model.base],
     ["Workers", `${workers.filter((one) => one.state === "ready").length} of ${own.reduce((sum, one) => sum + one.replicas, 0)} ready`],
     ["Engine", engines || "–"],
     ["Context", model.context_length ? `${model.context_length} tokens` : "–"],
@@ -55,15 +55,34 @@ function card(model, status, groups) {
     "li",
     { class: "card", "data-key": model.name },
     h("div", { class: "row" }, h("h2", { class: "grow" }, model.name), statePill(model.phase)),
-    model.reason && h("p", { class: "reason" }, model.reason),
-    h("dl", { class: "facts-table" }, facts.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
+    // Always there, so that what follows stays the same elements when the reason comes and goes.
+    h("div", {}, reasonOf(model), model.phase === "starting" && progress(model, workers)),
+    h("dl", { class: "facts-table" }, facts.filter(Boolean).map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
     h("div", { class: "buttons" }, h("a", { class: "button main", href: `#/chat?model=${encodeURIComponent(model.name)}` }, "Chat"), switches(model, own, status.actions)),
   );
+}
+
+/** How far the slowest of its workers is, and how long that will take, as far as these are known. */
+function progress(model, workers) {
+  const known = workers.filter((one) => one.phase === "starting").map((one) => one.progress?.fraction ?? -1);
+  const fraction = known.length ? Math.min(...known) : -1;
+  const left = model.ready_at ? model.ready_at - Date.now() / 1000 : 0;
+  return [
+    h("progress", { max: 1, value: fraction >= 0 ? fraction : null, "aria-label": `${model.name} is loaded` }),
+    left >= 1 && h("p", { class: "reason calm" }, `about ${age(left)} left`),
+  ];
 }
 
 function switches(model, own, may) {
   if (!own.length) return null;
   const data = { type: "button", "data-model": model.name, "data-components": JSON.stringify(own.map(({ name, graph }) => ({ name, graph }))), disabled: !may };
-  const isOff = own.every((one) => one.replicas === 0);
-  return isOff ? h("button", { ...data, "data-action": "start" }, "Start") : h("button", { ...data, "data-action": "stop" }, "Stop");
+  const button = (action, text, title, key = action) => h("button", { ...data, "data-action": action, "data-key": key, title }, text);
+  if (own.every((one) => one.replicas === 0)) return button("start", "Start", "Have its workers run again");
+  const { phase } = model;
+  return [
+    phase === "cold" && button("load", "Load", "Load it before a request comes", SWITCH),
+    phase === "asleep" && button("load", "Wake", "Wake it before a request comes"),
+    ["ready", "starting", "asleep"].includes(phase) && button("unload", "Unload", "Free its memory once its requests are done; the next request loads it again", phase === "asleep" ? "unload" : SWITCH),
+    button("stop", "Stop", "Scale it to no worker: requests do not start it"),
+  ];
 }

@@ -54,24 +54,15 @@ const section = (title, body, id) =>
   h("section", { "aria-labelledby": `${id}-title`, class: id }, h("h2", { id: `${id}-title` }, title), body);
 
 function actions(shared) {
-  const run = async (text, work) => {
-    try {
-      await work();
-      shared.announce(text);
-    } catch (error) {
-      shared.notify(error.message);
-    }
-    shared.refresh();
-  };
   const scale = async ({ component, graph, replicas }) => {
     const wanted = Number(replicas);
     const question = `Stop the last worker of ${component}? Its model is then served only after it is started again.`;
     if (wanted === 0 && !(await shared.confirm(question, "Stop it"))) return;
-    await run(`${component} is scaled to ${wanted}`, () => act("scale", { component, graph, replicas: wanted }));
+    await shared.run(`${component} is scaled to ${wanted}`, () => act("scale", { component, graph, replicas: wanted }));
   };
   const restart = async ({ worker }) => {
     const question = `Restart ${worker}? It finishes its requests first.`;
-    if (await shared.confirm(question, "Restart")) await run(`${worker} restarts`, () => act("restart", { worker }));
+    if (await shared.confirm(question, "Restart")) await shared.run(`${worker} restarts`, () => act("restart", { worker }));
   };
   return { scale, restart };
 }

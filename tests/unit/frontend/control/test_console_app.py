@@ -94,6 +94,20 @@ async def test_actions(client: Client, console: FakeConsole) -> None:
     assert console.asked == [("scale", "c", 2, None), ("restart", "w")]
 
 
+async def test_models_are_loaded_and_unloaded(client: Client, console: FakeConsole) -> None:
+    for act in ("load_model", "unload_model"):
+        answer = await client.post(API + act, json={"model": "m"}, headers=OURS)
+        assert (answer.status_code, (await answer.get_json())["name"]) == (202, "m")
+        assert (await client.post(API + act, json={"model": "m"})).status_code == 403, "not for other pages"
+        assert (await client.post(API + act, json={"name": "m"}, headers=OURS)).status_code == 400
+    refused = await client.post(API + "unload_model", json={"model": "pinned"}, headers=OURS)
+    assert (refused.status_code, (await refused.get_json())["error"]["message"]) == (
+        409,
+        "cannot unload pinned: it is pinned",
+    )
+    assert console.asked == [("load_model", "m"), ("unload_model", "m")]
+
+
 @pytest.mark.parametrize(
     "headers",
     [
