@@ -149,7 +149,7 @@ SleepLevel = Literal[1, 2]
 class Sleeper(Protocol):
     """Optional ability of an engine: it gives its device memory back for a while, without ending.
 
-    All three raise `NotImplementedHere` when this instance was started without it, `EngineFailed` when it did not work.
+    Both raise `NotImplementedHere` when this instance was started without it, `EngineFailed` when it did not work.
     """
 
     async def sleep(self, level: SleepLevel) -> None:
@@ -159,10 +159,6 @@ class Sleeper(Protocol):
     async def wake(self) -> None:
         """Take the memory again; streams may start after it. Cancelling leaves the engine unusable until it is called
         again."""
-        ...
-
-    async def is_asleep(self) -> bool:
-        """Whether it sleeps now."""
         ...
 
 

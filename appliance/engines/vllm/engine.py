@@ -57,11 +57,6 @@ class VllmEngine(ForeignEngine):
             self.checked(await self._control("POST", "/wake_up?tags=kv_cache", deadline_s=SLEEP_S))
         self._slept = 0
 
-    async def is_asleep(self) -> bool:
-        """See `Sleeper`."""
-        self._need("enable_sleep_mode", "sleep")
-        return bool(self.checked(await self._control("GET", "/is_sleeping")).json().get("is_sleeping"))
-
     def _make_card(self) -> ModelCard:
         levels = (1, 2) if self._given.url is None and self._given.is_on("enable_sleep_mode") else ()
         return msgspec.structs.replace(super()._make_card(), sleep_levels=levels)

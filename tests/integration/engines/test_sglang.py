@@ -1,14 +1,17 @@
 """The SGLang engine over its stand-in: where it differs from vLLM."""
 
+import dataclasses
+
 import pytest
 
-from appliance.core.errors import NotImplementedHere
+from appliance.core.errors import ModelNotReady, NotImplementedHere, UsageError
+from appliance.core.model_facts import EngineOptions
 from appliance.core.ports import Sleeper
 from appliance.core.requests import Guided, KvTransfer, Sampling
 from appliance.engines.sglang import SglangEngine
 from appliance.engines.sglang.body import generate_body
-from tests.helpers.engines import answer, make_request
-from tests.helpers.foreign_engines import has_ability, seen, serving
+from tests.helpers.engines import answer, demo_facts, make_request
+from tests.helpers.foreign_engines import around, has_ability, seen, serving
 
 pytestmark = pytest.mark.usefixtures("deadline")
 
@@ -65,14 +68,50 @@ async def test_both_halves_meet_in_a_room() -> None:
     assert {key: body[key] for key in room} == room
 
 
+async def test_a_decode_worker_runs_nothing_by_itself() -> None:
+    async with serving(SglangEngine, disaggregation_mode="decode") as engine:
+        card = engine._card
+        assert (card.role, card.needs_prefill, card.bootstrap_port) == ("decode", True, 0)
+        for halves in (None, KvTransfer(phase="decode", params={"x": 1})):
+            with pytest.raises(ModelNotReady, match="a decode worker of sglang runs no request without a prefill"):
+                await answer(engine, make_request(max_tokens=2, kv_transfer=halves))
+        assert (await seen(engine))["bodies"] == [], "the server was not asked"
+        room = KvTransfer(phase="decode", bootstrap_host="127.0.0.1", bootstrap_port=1, bootstrap_room=7)
+        sink = await answer(engine, make_request(max_tokens=2, ignore_eos=True, kv_transfer=room))
+        assert len(sink.token_ids) == 2
+
+
+async def test_a_prefill_server_that_runs_already_is_met_where_it_says() -> None:
+    async with serving(SglangEngine, disaggregation_mode="prefill") as started:
+        url = started._client.address.url
+        async with serving(SglangEngine, disaggregation_mode="prefill", url=url) as attached:
+            assert (attached._card.bootstrap_host, attached._card.needs_prefill) == ("127.0.0.1", False)
+            assert attached._card.bootstrap_port == started._card.bootstrap_port
+        own = {"disaggregation_mode": "prefill", "url": url, "disaggregation_bootstrap_port": "77"}
+        async with serving(SglangEngine, **own) as attached:
+            assert attached._card.bootstrap_port == 77
+    async with serving(SglangEngine) as silent:
+        url = silent._client.address.url
+        async with serving(SglangEngine, disaggregation_mode="prefill", url=url) as attached:
+            assert attached._card.bootstrap_port == 8998
+
+
+@pytest.mark.parametrize("mode", ["prefill", "decode"])
+async def test_halves_of_a_model_that_is_asked_by_text_are_refused(mode: str) -> None:
+    facts = dataclasses.replace(demo_facts(), files={})
+    options = EngineOptions(served_name="m", args={"disaggregation_mode": mode})
+    with pytest.raises(UsageError, match=f"sglang cannot be a {mode} worker .* only requests of token ids are split"):
+        SglangEngine(facts, options, around())
+
+
 async def test_memory_is_released_as_far_as_it_can_be_taken_again() -> None:
     async with serving(SglangEngine, enable_memory_saver="true") as engine:
         assert has_ability(engine, Sleeper)
         assert engine._make_card().sleep_levels == (), "its weights would stay"
         await engine.sleep(1)
-        assert (await engine.is_asleep(), (await seen(engine))["released"]) == (True, ["kv_cache"])
+        assert (await seen(engine))["released"] == ["kv_cache"]
         await engine.wake()
-        assert (await engine.is_asleep(), (await seen(engine))["released"]) == (False, [])
+        assert (await seen(engine))["released"] == []
         with pytest.raises(NotImplementedHere, match="level 2"):
             await engine.sleep(2)
 

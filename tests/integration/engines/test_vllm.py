@@ -196,9 +196,9 @@ async def test_sleeping_and_waking() -> None:
         assert has_ability(engine, Sleeper)
         assert engine._make_card().sleep_levels == (1, 2)
         await engine.sleep(1)
-        assert await engine.is_asleep()
+        assert (await engine._control("GET", "/is_sleeping")).json() == {"is_sleeping": True}
         await engine.wake()
-        assert not await engine.is_asleep()
+        assert (await engine._control("GET", "/is_sleeping")).json() == {"is_sleeping": False}
         await engine.sleep(2)
         await engine.wake()
         calls = (await seen(engine))["calls"]

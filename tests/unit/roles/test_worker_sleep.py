@@ -29,9 +29,6 @@ class Drowsy(TokenEngine):
     async def wake(self) -> None:
         await self._obey(0)
 
-    async def is_asleep(self) -> bool:
-        return self.level > 0
-
     async def _obey(self, level: int) -> None:
         await trio.lowlevel.checkpoint()
         if self.refusal:
