@@ -5,7 +5,7 @@ from pathlib import Path
 
 import trio
 
-from appliance.core.kv_events import KvEvent
+from appliance.core.kv_events import KvEvent, StoredBlocks
 from appliance.events.zmq_convert import EventConverter
 from appliance.events.zmq_sockets import ZmqContext
 from appliance.events.zmq_subscriber import Source, ZmqSubscriber
@@ -19,6 +19,11 @@ class Recorder:
     """A feed that keeps what it is told; `None` stands for `forget`."""
 
     told: list[KvEvent | None] = field(default_factory=list)
+
+    @property
+    def names(self) -> list[int | None]:
+        """The first block of each event; None where all was forgotten, or is."""
+        return [event.block_ids[0] if isinstance(event, StoredBlocks) else None for event in self.told]
 
     def take(self, events: list[KvEvent]) -> None:
         """Keep."""
