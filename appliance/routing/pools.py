@@ -123,6 +123,12 @@ class Pools:
             return self._shared.settings.enforce_disagg
         return all(slot.card.needs_prefill for slot in scheduler.pool.slots)
 
+    def lacks_prefill(self, model: ModelName) -> bool:
+        """Whether prefill workers are all that a model's requests wait for."""
+        scheduler = self._generate.get(model)
+        there = scheduler is not None and bool(scheduler.pool.slots)
+        return there and self.needs_prefill(model) and not self.prefill_workers(model)
+
     def spares_decode(self, request: RoutingRequest) -> bool:
         """Whether a whole request must not go to a decode worker: `enforce_disagg`, and no prefill worker is left."""
         if not self._shared.settings.enforce_disagg or request.role != "aggregated":

@@ -312,8 +312,9 @@ class Router:
                 self._check_hope(model)
                 await self._arrival.setdefault(model, trio.Event()).wait()
             return
+        missing = "prefill worker" if self._pools.lacks_prefill(model) else "worker"
         raise ModelNotReady(
-            f"model {model!r} has no ready worker after {hold_s:g} s of waiting; try again later", retry_after_s=5
+            f"model {model!r} has no ready {missing} after {hold_s:g} s of waiting; try again later", retry_after_s=5
         )
 
     def look_again(self) -> None:

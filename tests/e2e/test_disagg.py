@@ -1,6 +1,7 @@
 """A model split into prefill and decode workers, and what becomes of requests when workers of either kind die."""
 
 import json
+import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -10,7 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.e2e.appliance_process import Appliance, appliance, eventually
+from appliance.models.demo import demo_model_path
+from tests.e2e.appliance_process import Appliance, appliance, eventually, refusal
 
 STEP_MS = 20
 
@@ -106,9 +108,9 @@ def connections(process: psutil.Process) -> list[Any]:
         return []
 
 
-def is_split(one: Appliance) -> bool:
+def is_split(one: Appliance, model: str = "m") -> bool:
     """Whether requests are; the front end hears of workers one after the other, in any order."""
-    answer = one.chat("m", "x", max_tokens=2, nvext={"extra_fields": ["worker_id"]})
+    answer = one.chat(model, "x", max_tokens=2, nvext={"extra_fields": ["worker_id"]})
     ids = answer["nvext"]["worker_id"]
     return bool(ids["prefill_worker_id"] != ids["decode_worker_id"])
 
@@ -204,9 +206,28 @@ def test_types_of_a_manifest_are_enough_to_split_a_model(binary: str | None, tmp
         eventually(lambda: is_split(one))
 
 
+def test_decode_workers_of_sglang_serve_nothing_alone(binary: str | None, tmp_path: Path) -> None:
+    server = f"command={sys.executable} -m tests.fakes.engines.fake_sglang"
+    flags = ("--engine", "sglang", "--engine-arg", server, "--context-length", "512", "--served-model-name", "m")
+    halves = ("--prefill", "1", "--decode", "1", "--hold-s", "1")
+    with appliance(binary, tmp_path / "state", *flags, *halves, str(demo_model_path())) as one:
+        eventually(lambda: is_split(one))
+        one.cli("scale", "prefill", "--replicas", "0")
+        eventually(lambda: ready(one) == ["decode"])
+        eventually(lambda: one.status()["models"][0]["phase"] != "ready")
+        status, body = refusal(lambda: one.chat("m", "x"))
+        assert (status, body["error"]["code"]) == (503, "model_not_ready")
+        assert "model 'm' has no ready prefill worker" in body["error"]["message"]
+        one.cli("scale", "prefill", "--replicas", "1")
+        eventually(lambda: ready(one) == ["decode", "prefill"])
+        eventually(lambda: one.status()["models"][0]["phase"] == "ready")
+        assert is_split(one)
+
+
 def test_demo_model_hands_real_caches_over(binary: str | None, tmp_path: Path) -> None:
     with appliance(binary, tmp_path / "state", "--prefill", "1", "--decode", "1") as one:
         (model,) = one.models
+        eventually(lambda: is_split(one, model))
         answer = one.chat(model, "What is a KV cache?", nvext={"extra_fields": ["worker_id"]})
         assert answer["choices"][0]["message"]["content"].startswith("A KV cache keeps the keys and values")
         usage = answer["usage"]

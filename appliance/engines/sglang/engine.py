@@ -5,8 +5,9 @@ from typing import Any
 
 import msgspec
 
-from appliance.core.errors import InvalidRequest, NotFound, NotImplementedHere
+from appliance.core.errors import InvalidRequest, ModelNotReady, NotFound, NotImplementedHere, UsageError
 from appliance.core.kv_publishers import KvPublisher
+from appliance.core.model_facts import EngineOptions, ModelFacts
 from appliance.core.ports import SleepLevel
 from appliance.core.requests import EngineRequest, ModelCard
 from appliance.engines.foreign.engine import CONTROL_S, Asked, ForeignEngine, Probed
@@ -14,6 +15,7 @@ from appliance.engines.foreign.exposition import whole_number
 from appliance.engines.foreign.kv_config import choose_config, publishers_of, read_config
 from appliance.engines.foreign.options import flag_words
 from appliance.engines.foreign.ports import LOOPBACK, free_ports
+from appliance.engines.foreign.surroundings import Surroundings
 from appliance.engines.http.client import HttpClient
 from appliance.engines.remote.listing import list_models
 from appliance.engines.sglang.body import generate_body
@@ -21,6 +23,7 @@ from appliance.engines.sglang.events import SglangEvents
 
 MEMORY_S = 120.0
 PAGE_TOKENS = 16  # of a server that we start with cache events; the page is the block that they speak of
+BOOTSTRAP_PORT = 8998  # of a prefill server that says nothing else
 OURS = ("context_length", "disaggregation_bootstrap_port", "kv_events_config", "page_size")
 
 
@@ -33,6 +36,15 @@ class SglangEngine(ForeignEngine):
     _event_config: dict[str, Any] | None = None
     _bootstrap_port = 0
     _asleep = False
+
+    def __init__(self, facts: ModelFacts, options: EngineOptions, around: Surroundings) -> None:
+        """Raises `UsageError` for bad engine arguments, and for half of a model that requests cannot be split for."""
+        super().__init__(facts, options, around)
+        if self._given.role != "aggregated" and self._io == "text":
+            raise UsageError(
+                f"sglang cannot be a {self._given.role} worker of a model whose tokenizer does not lie here: only "
+                "requests of token ids are split"
+            )
 
     async def sleep(self, level: SleepLevel) -> None:
         """See `Sleeper`. Weights leave the device only where the server keeps a copy of them in main memory."""
@@ -103,6 +115,9 @@ class SglangEngine(ForeignEngine):
         block_size = whole_number(events.get("block_size")) or page
         ranks = whole_number(events.get("dp_size")) or whole_number(info.get("dp_size")) or 1
         tokens = whole_number(info.get("max_total_num_tokens"))
+        if self._given.url is not None:
+            told = self._given.flag("disaggregation_bootstrap_port", 0)
+            self._bootstrap_port = told or whole_number(info.get("disaggregation_bootstrap_port")) or BOOTSTRAP_PORT
         return Probed(
             version=str(info.get("version", "")),
             context_length=entry.context_length or whole_number(info.get("context_length")),
@@ -113,6 +128,10 @@ class SglangEngine(ForeignEngine):
         )
 
     def _ask(self, request: EngineRequest, name: str, budget: int) -> Asked:
+        halves, role = request.kv_transfer, self._given.role
+        if role != "aggregated" and (halves is None or halves.bootstrap_room is None):
+            other = "prefill" if role == "decode" else "decode"
+            raise ModelNotReady(f"a {role} worker of sglang runs no request without a {other} worker to meet")
         rank = request.rank if self.probed.ranks > 1 else None
         body = generate_body(request, name=name, budget=budget, rank=rank)
         return Asked(
@@ -127,9 +146,12 @@ class SglangEngine(ForeignEngine):
         flags = ("enable_memory_saver", "enable_weights_cpu_backup")
         sleeps = self._given.url is None and all(map(self._given.is_on, flags))
         card = msgspec.structs.replace(super()._make_card(), sleep_levels=(1,) if sleeps else ())
-        if self._given.role != "prefill" or not self._bootstrap_port:
+        if self._given.role == "decode":
+            return msgspec.structs.replace(card, needs_prefill=True)
+        if self._given.role != "prefill":
             return card
-        return msgspec.structs.replace(card, bootstrap_host=LOOPBACK, bootstrap_port=self._bootstrap_port)
+        host = LOOPBACK if self._given.url is None else self._given.url.host
+        return msgspec.structs.replace(card, bootstrap_host=host, bootstrap_port=self._bootstrap_port)
 
     async def _server_info(self, client: HttpClient) -> dict[str, Any]:
         for path in ("/server_info", "/get_server_info"):

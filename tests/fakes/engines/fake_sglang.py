@@ -45,6 +45,8 @@ class FakeSglang:
 
     def server_info(self, exchange: Exchange) -> None:
         info = {"version": "0.5.23", "page_size": self.given.page_size, "max_total_num_tokens": 65536, "dp_size": 1}
+        if self.given.disaggregation_bootstrap_port:
+            info["disaggregation_bootstrap_port"] = self.given.disaggregation_bootstrap_port
         if self.publisher is not None:
             info["kv_events"] = {"publisher": "zmq", "block_size": self.given.page_size, "dp_size": 1}
         exchange.reply(200, info)
@@ -57,6 +59,9 @@ class FakeSglang:
         body: dict[str, Any] = exchange.body
         self.bodies.append(body)
         prompt = body["input_ids"]
+        if self.given.disaggregation_mode and body.get("bootstrap_room") is None:
+            exchange.reply(400, {"error": {"message": "Disaggregated request received without bootstrap room id"}})
+            return
         with self.slots:
             exchange.stream(self._events(body, prompt, body["sampling_params"]))
         if self.publisher is not None:

@@ -5,6 +5,7 @@ from random import Random
 from typing import Any
 
 import pytest
+import trio.testing
 
 from appliance.core.errors import ModelNotReady
 from appliance.core.generation import Pins
@@ -79,6 +80,15 @@ async def test_second_halves_go_to_decode_workers_where_there_are_any(mode: str)
     mixed.withdraw(WorkerId("d1"))
     mixed.withdraw(WorkerId("d2"))
     assert await placed(mixed, "decode") == {"a1", "a2"}
+
+
+async def test_waiting_in_vain_names_what_is_missing(autojump_clock: trio.testing.MockClock) -> None:
+    for lonely in (router("d1", enforce_disagg=True), router("d1", needs_prefill=True)):
+        with pytest.raises(ModelNotReady, match="model 'm' has no ready prefill worker after 5 s of waiting"):
+            await lonely.wait_ready(MODEL, 5)
+    for empty in (router(enforce_disagg=True), router("p1"), router("p1", enforce_disagg=True)):
+        with pytest.raises(ModelNotReady, match="model 'm' has no ready worker after 5 s of waiting"):
+            await empty.wait_ready(MODEL, 5)
 
 
 async def test_a_pin_on_a_decode_worker_is_no_way_around() -> None:
