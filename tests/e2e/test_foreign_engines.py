@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
 
 import psutil
 
@@ -15,6 +14,7 @@ from appliance.models.demo import demo_model_path
 from tests.e2e.appliance_process import Appliance, appliance, eventually, refusal
 from tests.fakes.engines.fake_openai import FakeOpenAi
 from tests.fakes.engines.serving import serve
+from tests.helpers.threaded_http import serving_in_thread
 
 STAND_IN = f"command={sys.executable} -m tests.fakes.engines.fake_vllm serve"
 GONE_S = 5.0
@@ -23,14 +23,8 @@ GONE_S = 5.0
 @contextmanager
 def openai_server(*models: str) -> Iterator[tuple[str, FakeOpenAi]]:
     fake = FakeOpenAi(models=list(models))
-    with serve(0, fake.routes()) as server:
-        thread = Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}", fake
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving_in_thread(serve(0, fake.routes())) as server:
+        yield f"http://127.0.0.1:{server.server_address[1]}", fake
 
 
 def stand_ins(one: Appliance) -> list[psutil.Process]:

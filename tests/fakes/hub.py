@@ -7,9 +7,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from tests.helpers.threaded_http import QuietHandler, serving_in_thread
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LARGE = (".gguf", ".safetensors", ".bin")
@@ -74,19 +76,15 @@ def serve_hub(hub: FakeHub) -> Iterator[str]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
     hub.url = f"http://127.0.0.1:{server.server_address[1]}"
-    try:
-        yield hub.url
-    finally:
-        hub.release.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving_in_thread(server):
+        try:
+            yield hub.url
+        finally:
+            hub.release.set()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     content: FakeHub
     protocol_version = "HTTP/1.1"
 
@@ -204,12 +202,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
-
-    def address_string(self) -> str:
-        return "client"
 
 
 def _sibling(path: str, data: bytes) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 import json
 import socketserver
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+
+from tests.helpers.threaded_http import QuietHandler, serving_in_thread
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Canned:
 def serve_canned(canned: Canned, socket_path: Path | None = None) -> Iterator[str]:
     """Serve until the block is left; the URL when no socket path is given."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             self._answer()
 
@@ -42,23 +42,11 @@ def serve_canned(canned: Canned, socket_path: Path | None = None) -> Iterator[st
             self.end_headers()
             self.wfile.write(data)
 
-        def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing."""
-
-        def address_string(self) -> str:
-            return "client"
-
     server: socketserver.BaseServer
     if socket_path is not None:
         server, url = socketserver.ThreadingUnixStreamServer(str(socket_path), Handler), ""
     else:
         tcp = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
         server, url = tcp, f"http://127.0.0.1:{tcp.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
+    with serving_in_thread(server):
         yield url
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

@@ -1,13 +1,14 @@
 """A stand-in for a collector of OpenTelemetry on loopback: keeps the spans it takes, and can be slow or refuse them."""
 
 import json
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
+
+from tests.helpers.threaded_http import QuietHandler, serving_in_thread
 
 
 @dataclass
@@ -51,7 +52,7 @@ def plain(attributes: list[dict[str, Any]]) -> dict[str, Any]:
 def serve_collector(collector: Collector) -> Iterator[None]:
     """Serve until the block is left, at the collector's port, which is chosen when it is 0."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
@@ -69,16 +70,7 @@ def serve_collector(collector: Collector) -> Iterator[None]:
             self.end_headers()
             self.wfile.write(b"{}")
 
-        def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing."""
-
     server = ThreadingHTTPServer(("127.0.0.1", collector.port), Handler)
     collector.port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
+    with serving_in_thread(server):
         yield
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.helpers.threaded_http import QuietHandler
+
 VOCABULARY = 1000
 """Token ids that the stand-ins draw are below it, so that they are in the demo model's vocabulary too."""
 
@@ -76,7 +78,7 @@ def serve(port: int, routes: dict[str, Route], host: str = "127.0.0.1") -> Threa
     """A bound server; routes by `METHOD /path`. Call `serve_forever` on it."""
     from urllib.parse import parse_qs, urlsplit
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         protocol_version = "HTTP/1.1"
 
         def _answer(self) -> None:
@@ -91,12 +93,6 @@ def serve(port: int, routes: dict[str, Route], host: str = "127.0.0.1") -> Threa
                 route(exchange)
 
         do_GET = do_POST = _answer
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing."""
-
-        def address_string(self) -> str:
-            return "client"
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True

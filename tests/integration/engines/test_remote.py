@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -17,21 +16,15 @@ from appliance.engines.remote import RemoteEngine
 from tests.fakes.engines.fake_openai import FakeOpenAi
 from tests.fakes.engines.serving import serve
 from tests.helpers.engines import CollectingSink, answer, running
+from tests.helpers.threaded_http import serving_in_thread
 from tests.helpers.waiting import until
 
 
 @asynccontextmanager
 async def server(**switches: Any) -> AsyncIterator[tuple[FakeOpenAi, str]]:
     fake = FakeOpenAi(models=["tiny", "other"], **switches)
-    with serve(0, fake.routes()) as listening:
-        thread = Thread(target=listening.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            with trio.fail_after(20):
-                yield fake, f"http://127.0.0.1:{listening.server_address[1]}/v1"
-        finally:
-            listening.shutdown()
-            thread.join()
+    with serving_in_thread(serve(0, fake.routes())) as listening, trio.fail_after(20):
+        yield fake, f"http://127.0.0.1:{listening.server_address[1]}/v1"
 
 
 def remote(url: str, model: str = "tiny", **args: str) -> RemoteEngine:

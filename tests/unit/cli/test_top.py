@@ -12,11 +12,9 @@ import struct
 import subprocess
 import sys
 import termios
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingUnixStreamServer
 from typing import Any
@@ -28,6 +26,7 @@ from rich.console import Console
 
 from appliance.cli.top_view import Sample, frame, render, shares, size
 from appliance.core.paths import resolve_paths
+from tests.helpers.threaded_http import QuietHandler, serving_in_thread
 
 
 def process(name: str, **more: Any) -> dict[str, Any]:
@@ -125,7 +124,7 @@ def test_sizes(count: float | None, text: str) -> None:
     assert size(count) == text
 
 
-class Admin(BaseHTTPRequestHandler):
+class Admin(QuietHandler):
     """Answers every request with the status."""
 
     def do_GET(self) -> None:
@@ -135,24 +134,14 @@ class Admin(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Silence."""
-
-    def address_string(self) -> str:
-        return "unix"
-
 
 @pytest.fixture
 def state_dir(tmp_path: Path) -> Iterator[Path]:
     """A state dir whose admin socket answers."""
     paths = resolve_paths(str(tmp_path), {"TMPDIR": str(tmp_path)})
     paths.run_dir.mkdir(parents=True, exist_ok=True)
-    with ThreadingUnixStreamServer(str(paths.admin_socket), Admin) as server:
-        serving = threading.Thread(target=server.serve_forever, args=(0.05,))
-        serving.start()
+    with serving_in_thread(ThreadingUnixStreamServer(str(paths.admin_socket), Admin)):
         yield tmp_path
-        server.shutdown()
-        serving.join()
 
 
 def call(state_dir: Path, *args: str) -> list[str]:
