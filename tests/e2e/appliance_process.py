@@ -1,12 +1,9 @@
 """Starts, observes and ends one appliance as a user would: by its command line, its ready line and its signals."""
 
 import json
-import os
 import re
-import select
 import signal
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -17,13 +14,9 @@ from typing import Any
 
 import psutil
 
-START_S = 60.0  # generous: the machines that run this are slow and shared
+from tests.e2e.started_process import command, log_tail, login_environment, wait_ready
+
 READY = re.compile(r"^ready: (?P<scheme>https?)://(?P<host>\S+):(?P<port>\d+)/v1 models=(?P<models>\S*) took=[\d.]+s$")
-
-
-def command(binary: str | None) -> list[str]:
-    """How the appliance is called in this run."""
-    return [binary] if binary else [sys.executable, "-m", "appliance"]
 
 
 class Appliance:
@@ -40,9 +33,7 @@ class Appliance:
 
     @property
     def env(self) -> dict[str, str]:
-        """Nothing of the developer's environment but what a login gives."""
-        keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "VIRTUAL_ENV") if name in os.environ}
-        return keep | {"PYTHONPATH": "", "TMPDIR": str(self.state_dir.parent)} | self.extra_env
+        return login_environment() | {"PYTHONPATH": "", "TMPDIR": str(self.state_dir.parent)} | self.extra_env
 
     @property
     def url(self) -> str:
@@ -65,19 +56,8 @@ class Appliance:
     def wait_ready(self) -> None:
         """Read stdout up to the ready line."""
         assert self.process is not None
-        assert self.process.stdout is not None
-        deadline = time.monotonic() + START_S
-        text = b""
-        while time.monotonic() < deadline:
-            if select.select([self.process.stdout], [], [], 0.1)[0]:
-                text += os.read(self.process.stdout.fileno(), 65536)
-            for line in text.decode().splitlines():
-                if match := READY.match(line):
-                    self.port, self.models = int(match["port"]), match["models"].split(",")
-                    return
-            if self.process.poll() is not None:
-                raise AssertionError(f"ended with {self.process.returncode} before it was ready: {self.tail()}")
-        raise AssertionError(f"not ready after {START_S} s: {self.tail()}")
+        found = wait_ready(self.process, READY, self.log)
+        self.port, self.models = int(found["port"]), found["models"].split(",")
 
     def cli(self, *args: str, check: bool = True, timeout: float = 60, input: str | None = None) -> str:
         """Run a verb against this appliance and return its stdout."""
@@ -130,7 +110,7 @@ class Appliance:
         return code
 
     def tail(self) -> str:
-        return self.log.read_text(errors="replace")[-3000:] if self.log.exists() else ""
+        return log_tail(self.log)
 
 
 def _cmdline(process: psutil.Process) -> Sequence[str]:

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +13,10 @@ from appliance.models.demo import demo_model_path
 from tests.e2e.appliance_process import Appliance, appliance, eventually, refusal
 from tests.fakes.engines.fake_openai import FakeOpenAi
 from tests.fakes.engines.serving import serve
+from tests.helpers.foreign_engines import STAND_INS
 from tests.helpers.threaded_http import serving_in_thread
 
-STAND_IN = f"command={sys.executable} -m tests.fakes.engines.fake_vllm serve"
+STAND_IN = f"command={STAND_INS['vllm']}"
 GONE_S = 5.0
 
 

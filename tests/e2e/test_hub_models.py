@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.appliance_process import Appliance, command, eventually, refusal
+from tests.e2e.appliance_process import Appliance, eventually, refusal
+from tests.e2e.started_process import command
 from tests.fakes.hub import COMMIT, FakeHub, FakeRepo, serve_hub
 from tests.helpers.pulling import tiny_files
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.appliance_process import command, eventually
+from tests.e2e.appliance_process import eventually
 from tests.e2e.publisher_process import publisher, stored
 from tests.e2e.role_process import Role, role
+from tests.e2e.started_process import command
 
 M = {"model_name": "m"}
 HASHES = [14643705804678351452, 16777012769546811212, 483935686894639516]

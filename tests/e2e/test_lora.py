@@ -3,7 +3,6 @@
 import json
 import shutil
 import signal
-import sys
 import urllib.error
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ import psutil
 
 from appliance.models.demo import demo_model_path
 from tests.e2e.appliance_process import Appliance, appliance, eventually, refusal
+from tests.helpers.foreign_engines import STAND_INS
 
-STAND_IN = f"command={sys.executable} -m tests.fakes.engines.fake_vllm serve"
+STAND_IN = f"command={STAND_INS['vllm']}"
 PATIENCE_S = 60.0
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.appliance_process import Appliance, appliance, command, eventually
+from tests.e2e.appliance_process import Appliance, appliance, eventually
+from tests.e2e.started_process import command
 
 
 def one_line(done: "subprocess.CompletedProcess[str]") -> str:

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -15,10 +14,11 @@ import yaml
 
 from appliance.models.demo import demo_model_path
 from tests.e2e.appliance_process import Appliance, eventually
+from tests.helpers.foreign_engines import STAND_INS
 from tests.helpers.graphs import graph, worker
 
 PATIENCE_S = 60.0
-STAND_IN = f"command={sys.executable} -m tests.fakes.engines.fake_vllm serve"
+STAND_IN = f"command={STAND_INS['vllm']}"
 SETTINGS = {
     "APPLIANCE_RESIDENCY_MAX_MODELS": "1",
     "APPLIANCE_RESIDENCY_MIN_RESIDENCE_S": "0.2",
