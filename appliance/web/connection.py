@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import trio
 
@@ -58,6 +58,8 @@ class Connection:
         "_parser",
         "_raw",
         "_read_deadline",
+        "_readable",
+        "_reader",
         "_reading",
         "_scope",
         "_sock",
@@ -86,6 +88,8 @@ class Connection:
         self._read_deadline = inf
         self._hung_up = False
         self._raw = False
+        self._readable = False  # something may have come since the last receive
+        self._reader: trio.lowlevel.Task | None = None  # waits for that
 
     async def run(self) -> None:
         """Serve until either side ends the connection. Cancelling closes it at once, hard if an answer is under way."""
@@ -100,6 +104,13 @@ class Connection:
             self._close()
 
     # What the watcher and the listener call.
+
+    def on_readable(self) -> None:
+        """There is something to receive."""
+        self._readable = True
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            trio.lowlevel.reschedule(reader)
 
     def on_writable(self) -> None:
         """The kernel takes bytes again."""
@@ -142,7 +153,7 @@ class Connection:
         while True:
             while data is None:
                 self._set_read_deadline()
-                await trio.lowlevel.wait_readable(self._fd)
+                await self._until_readable()
                 data = self._receive()
             if not data or self._scope.cancel_called:
                 return
@@ -159,13 +170,41 @@ class Connection:
                 parser.wants_continue = False
                 self.outbox.send(CONTINUE)
 
+    async def _until_readable(self) -> None:
+        """Return when there may be something to receive. Cancelling loses nothing."""
+        if self._readable:
+            await trio.lowlevel.checkpoint()
+        else:
+            self._reader = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._give_up_reading)
+
+    def _give_up_reading(self, _: Callable[[], NoReturn]) -> trio.lowlevel.Abort:
+        self._reader = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
     def _receive(self) -> bytes | None:
         """Plain bytes; empty at the end; None when there are none yet."""
+        data = self._receive_raw()
+        return data if self._tls is None or not data else self._decrypt(self._tls, data)
+
+    def _receive_raw(self) -> bytes | None:
+        """What the socket has; empty at the end; None when that is nothing yet."""
         try:
             data = self._sock.recv(RECEIVE_BYTES)
         except BlockingIOError:
+            self._readable = False
             return None
-        return data if self._tls is None or not data else self._decrypt(self._tls, data)
+        # Each arrival is reported once: what a full receive left, or an end that came with the bytes, will not be again.
+        self._readable = len(data) == RECEIVE_BYTES or self._hung_up
+        return data
+
+    async def _next_raw(self) -> bytes:
+        """Wait for bytes as the client sent them; empty at the end. Cancelling loses nothing."""
+        while True:
+            await self._until_readable()
+            data = self._receive_raw()
+            if data is not None:
+                return data
 
     def _decrypt(self, tls: TlsCodec, data: bytes) -> bytes | None:
         plain = tls.decrypt(data)
@@ -187,8 +226,7 @@ class Connection:
     async def _shake_hands(self, tls: TlsCodec) -> bool:
         self._read_deadline = trio.current_time() + self._host.limits.head_s
         while True:
-            await trio.lowlevel.wait_readable(self._fd)
-            data = self._sock.recv(RECEIVE_BYTES)
+            data = await self._next_raw()
             if not data:
                 return False
             try:
@@ -243,10 +281,8 @@ class Connection:
         await self.outbox.drained()
         self._sock.shutdown(socket.SHUT_WR)
         self._read_deadline = trio.current_time() + self._host.limits.linger_s
-        while True:
-            await trio.lowlevel.wait_readable(self._fd)
-            if not self._sock.recv(RECEIVE_BYTES):
-                return
+        while await self._next_raw():
+            pass
 
     # Another protocol.
 
@@ -263,7 +299,7 @@ class Connection:
             data, self._parser.rest = self._parser.rest, b""
             return data
         while True:
-            await trio.lowlevel.wait_readable(self._fd)
+            await self._until_readable()
             try:
                 received = self._receive()
             except OSError:

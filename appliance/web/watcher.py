@@ -1,7 +1,7 @@
-"""Tells connections that their client hung up or takes bytes again, with one epoll for all of them.
+"""Tells connections that their client has sent, hung up, or takes bytes again, with one epoll for all of them.
 
-A task that waits per connection would cost a scheduling round and an `epoll_ctl` per request; this costs one
-`epoll_ctl` per connection and nothing per request. An epoll descriptor can itself be waited on, so trio waits on this.
+Waiting through trio would cost an `epoll_ctl` per request; this costs one per connection and none per request. An epoll
+descriptor can itself be waited on, so trio waits on this one.
 """
 
 import select
@@ -14,12 +14,15 @@ import trio
 _BATCH = 256
 _GONE = select.EPOLLHUP | select.EPOLLERR
 # Edge-triggered: one report per change, nothing to disarm. Writability is asked for only after a send came up short.
-_HANGUP = select.EPOLLRDHUP | select.EPOLLET
-_HANGUP_OR_ROOM = _HANGUP | select.EPOLLOUT
+_INPUT = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+_INPUT_OR_ROOM = _INPUT | select.EPOLLOUT
 
 
 class Watched(Protocol):
     """A connection as the watcher knows it. Its methods must not block, raise, or close the socket."""
+
+    def on_readable(self) -> None:
+        """There is something to receive that was not there before: bytes, the end, or an error."""
 
     def on_hangup(self, *, gone: bool) -> None:
         """The client closed its sending side; `gone`: both sides, or the connection was reset."""
@@ -44,13 +47,13 @@ class SocketWatcher:
         self._epoll.close()
 
     def add(self, fd: int, watched: Watched) -> None:
-        """Start to report hang-ups."""
+        """Start to report what comes in and hang-ups. What is there already is reported as well."""
         self._watched[fd] = watched
-        self._epoll.register(fd, _HANGUP)
+        self._epoll.register(fd, _INPUT)
 
     def want_room(self, fd: int) -> None:
         """Also report, from now on, when the socket becomes writable after it was full."""
-        self._epoll.modify(fd, _HANGUP_OR_ROOM)
+        self._epoll.modify(fd, _INPUT_OR_ROOM)
 
     def forget(self, fd: int) -> None:
         """Stop reporting; call before the socket is closed."""
@@ -66,6 +69,10 @@ class SocketWatcher:
                 watched = self._watched.get(fd)
                 if watched is None:
                     continue
+                if flags != select.EPOLLOUT:
+                    watched.on_readable()
+                    if flags == select.EPOLLIN:
+                        continue  # nearly always
                 if flags & select.EPOLLOUT and not flags & _GONE:
                     watched.on_writable()
                 if flags & (select.EPOLLRDHUP | _GONE):
