@@ -1,85 +1,35 @@
 """Choices on their way through workers: what the next worker is asked for, and who may move when."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from appliance.core.errors import ApplianceError, EngineFailed, ModelNotReady, WorkerLost, WorkerTimeout
-from appliance.core.generation import GenerationRequest
-from appliance.core.identity import ModelName, WorkerId
-from appliance.core.requests import EngineRequest, Guided, ModelCard, Sampling, StopConditions
-from appliance.core.settings import RequestSettings, RouterSettings
-from appliance.frontend.accounts import Account, Accounts
-from appliance.frontend.choice_runs import AnswerRun
-from appliance.frontend.vigil import Vigil
-from appliance.routing.router import Router
-from appliance.telemetry.cells import Metrics
-from appliance.telemetry.metrics import TABLE
-from tests.fakes.client import RecordingClient
-from tests.fakes.stage import Stage
-from tests.helpers.answers import ID, chat_request, chunk, make_answer
-
-MODEL = ModelName("m")
-PROMPT = [1, 2, 3]
+from appliance.core.errors import EngineFailed, ModelNotReady, WorkerLost, WorkerTimeout
+from appliance.core.identity import WorkerId
+from appliance.core.requests import EngineRequest, Guided
+from appliance.core.settings import RequestSettings
+from tests.helpers.answer_scene import MODEL, PROMPT, AnswerScene, playing, question
+from tests.helpers.answers import ID, chat_request, chunk
 
 
-class Scene:
-    """One answer over two workers."""
-
-    def __init__(self, request: GenerationRequest, engine_request: EngineRequest, settings: RequestSettings) -> None:
-        self.client, self.stage, self.router = RecordingClient(), Stage(), Router(RouterSettings(mode="round-robin"))
-        for name in ("one", "two"):
-            card = ModelCard(name=MODEL, context_length=100, engine="fake", max_num_seqs=4)
-            self.router.add(WorkerId(name), card)
-        self.metrics = Metrics(TABLE)
-        self.answer = make_answer(request, self.client)
-        self.account = Account(id=ID, endpoint="chat_completions", started=0.0, model="m")
-        self.ended = trio.Event()
-        self.vigil = Vigil()
-        self.error: ApplianceError | None = None
-        self._run = AnswerRun(
-            self.answer,
-            [engine_request] * request.n,
-            self.account,
-            router=self.router,
-            transport=self.stage,
-            accounts=Accounts(self.metrics),
-            settings=settings,
-            vigil=self.vigil,
-        )
-
-    async def run(self) -> None:
-        try:
-            await self._run.run()
-        except ApplianceError as error:
-            self.error = error
-        self.ended.set()
+class TwoWorkers(AnswerScene):
+    """One answer over two workers that are alike."""
 
     def moves(self, kind: str) -> float:
-        return self.metrics.cell("dynamo_frontend_model_migration_total", "m", kind).value
+        """How often a choice has moved, by why."""
+        return self.metrics.cell("dynamo_frontend_model_migration_total", MODEL, kind).value
 
 
-def engine_request(guided: Guided | None = None, max_tokens: int = 10) -> EngineRequest:
-    stop = StopConditions(max_tokens=max_tokens, min_tokens=4)
-    return EngineRequest(id=ID, model=MODEL, token_ids=PROMPT, stop=stop, sampling=Sampling(seed=7), guided=guided)
-
-
-@asynccontextmanager
-async def scene(
+def scene(
     *, stream: bool = True, n: int = 1, asked: EngineRequest | None = None, settings: RequestSettings | None = None
-) -> AsyncGenerator[Scene, None]:
-    made = Scene(chat_request(stream=stream, n=n), asked or engine_request(), settings or RequestSettings())
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(made.run)
-        nursery.start_soon(made.vigil.run)
-        await wait_all_tasks_blocked()
-        yield made
-        nursery.cancel_scope.cancel()
-    assert made.stage.open_streams == 0, "a stream was left open"
-    assert set(made.router.load().values()) <= {0}, "a place was left taken"
+) -> AbstractAsyncContextManager[TwoWorkers]:
+    """The answer is being given while the block runs."""
+    made = TwoWorkers(chat_request(stream=stream, n=n), asked or question(), settings)
+    for name in ("one", "two"):
+        made.join(name)
+    return playing(made)
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -112,7 +62,7 @@ async def test_stream_lost_before_its_first_token_starts_from_the_prompt() -> No
 
 
 async def test_stream_that_has_all_its_tokens_is_complete_without_another_worker() -> None:
-    async with scene(asked=engine_request(max_tokens=3)) as it:
+    async with scene(asked=question(max_tokens=3)) as it:
         it.stage.say("abc")
         it.stage.lose()
         await it.ended.wait()
@@ -136,7 +86,7 @@ async def test_moves_are_limited_and_the_last_loss_is_an_error_in_the_stream() -
 async def test_output_under_a_grammar_starts_over_while_nothing_was_shown(
     stream: bool, shown: bool, moves: bool
 ) -> None:
-    async with scene(stream=stream, asked=engine_request(Guided(regex="[a-z]+"))) as it:
+    async with scene(stream=stream, asked=question(guided=Guided(regex="[a-z]+"))) as it:
         if shown:
             it.stage.say("abc")
         it.stage.lose()
