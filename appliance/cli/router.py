@@ -18,7 +18,7 @@ UNUSED = (
 SETTINGS = {
     flag: key
     for flag, key in ROUTER_SETTINGS.items()
-    if key not in UNUSED and key not in ("router.prefill_load_model", "router.shared_cache_multiplier")
+    if key not in UNUSED and key != "router.prefill_load_model" and not key.startswith("router.shared_cache")
 }
 
 

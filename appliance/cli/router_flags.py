@@ -15,6 +15,7 @@ ROUTER_SETTINGS = {
     "--router-temperature": "router.temperature",
     "--router-host-cache-hit-weight": "router.host_cache_hit_weight",
     "--router-disk-cache-hit-weight": "router.disk_cache_hit_weight",
+    "--shared-cache-type": "router.shared_cache_type",
     "--shared-cache-multiplier": "router.shared_cache_multiplier",
     "--router-kv-events": "router.kv_events",
     "--router-ttl-secs": "router.ttl_s",

@@ -43,6 +43,7 @@ UPSTREAM = {
     "router.overlap_score_credit": "DYN_ROUTER_KV_OVERLAP_SCORE_CREDIT",
     "router.prefill_load_scale": "DYN_ROUTER_PREFILL_LOAD_SCALE",
     "router.temperature": "DYN_ROUTER_TEMPERATURE",
+    "router.shared_cache_type": "DYN_SHARED_CACHE_TYPE",
     "router.shared_cache_multiplier": "DYN_SHARED_CACHE_MULTIPLIER",
     "router.kv_events": "DYN_ROUTER_USE_KV_EVENTS",
     "router.ttl_s": "DYN_ROUTER_TTL_SECS",
@@ -84,6 +85,7 @@ UPSTREAM = {
 
 CHOICES = {
     "router.mode": ("round-robin", "random", "power-of-two", "least-loaded", "device-aware-weighted", "direct", "kv"),
+    "router.shared_cache_type": ("none", "hicache"),
     "router.prefill_load_model": ("none", "aic"),
     "router.queue_policy": ("fcfs", "lcfs", "wspt"),
     "router.conditional_disagg_policy": ("isl_bounding", "prefill_load", "isl_or_load"),

@@ -119,6 +119,8 @@ class RouterSettings:
     """Prefill blocks saved per cached block in host memory."""
     disk_cache_hit_weight: float = 0.25
     """Prefill blocks saved per cached block on disk."""
+    shared_cache_type: str = "none"
+    """A cache that all workers read: `hicache` is what any of them reports beyond device and host memory."""
     shared_cache_multiplier: float = 0.5
     """Prefill blocks saved per block that only a shared cache holds."""
     kv_events: bool = True

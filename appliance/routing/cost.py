@@ -114,13 +114,15 @@ def choose(costs: Sequence[float], temperature: float, random: Random) -> int:
 
 
 def cached_tokens(holder: Holder, prompt: Prompt, weights: Weights, block_size: int) -> int:
-    """Tokens of the prompt that a holder need not compute; those in slower tiers count by their weights."""
+    """Tokens of the prompt that a holder need not compute; slower tiers and a shared cache count by their weights."""
     overlaps = prompt.overlaps
     device = overlaps.device.get(holder, 0)
     blocks: float = device
     if overlaps.disk is not overlaps.device:
         host = overlaps.host_pinned.get(holder, 0)
         blocks += weights.host_credit * (host - device) + weights.disk_credit * (overlaps.disk.get(holder, 0) - host)
+    if prompt.shared_blocks > device:
+        blocks += weights.shared_credit * (prompt.shared_blocks - device)
     return min(prompt.isl, int(blocks * block_size))
 
 

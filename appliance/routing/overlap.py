@@ -48,6 +48,22 @@ def score(path: Path, names: Sequence[Holder]) -> Overlaps:
     return Overlaps(device, host, disk)
 
 
+def shared_blocks(path: Path) -> int:
+    """Consecutive blocks from the first on, each of which some holder has on disk."""
+    depth = 0
+    for run, count in path:
+        cover = run.cover(Tier.DISK)
+        if not cover.full:
+            held = 0
+            for blocks in cover.partial.values():
+                held |= blocks
+            end = leading(held)
+            if end < count:
+                return depth + end
+        depth += count
+    return depth
+
+
 def _start(path: Path, names: Sequence[Holder], alive: int) -> tuple[Scores, list[int]]:
     """Scores of the first tier, and for each run those who get through it.
 

@@ -13,7 +13,7 @@ from appliance.core.kv_events import ClearedBlocks, KvEvent, RemovedBlocks, Stor
 from appliance.routing.block_hash import LocalHash
 from appliance.routing.block_ids import BlockIds
 from appliance.routing.index_events import Holder, Outcome
-from appliance.routing.overlap import NO_OVERLAPS, Overlaps, score
+from appliance.routing.overlap import NO_OVERLAPS, Overlaps, score, shared_blocks
 from appliance.routing.runs import BLOCK_BYTES, MAX_BLOCKS, Run, common_blocks
 
 _FREE = Holder(WorkerId(""), -1)
@@ -45,6 +45,13 @@ class PrefixIndex:
         """How many blocks from the first on each holder has, per tier."""
         if not self._roots:
             return NO_OVERLAPS  # with workers that all speak of their caches, or none, one index of two is empty
+        return score(self._path(local_hashes), self._names)
+
+    def shared_blocks(self, local_hashes: Sequence[LocalHash]) -> int:
+        """How many blocks from the first on somebody has on disk, whoever it is for each of them."""
+        return shared_blocks(self._path(local_hashes))
+
+    def _path(self, local_hashes: Sequence[LocalHash]) -> list[tuple[Run, int]]:
         query = array("Q", local_hashes).tobytes()
         path = []
         children: Mapping[bytes, Run] = self._roots
@@ -56,7 +63,7 @@ class PrefixIndex:
             path.append((run, len(run.locals) // BLOCK_BYTES))
             at += len(run.locals)
             children = run.children
-        return score(path, self._names)
+        return path
 
     def store(
         self,

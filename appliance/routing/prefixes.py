@@ -29,6 +29,7 @@ class Prefixes:
         """Take new settings. What is not used any more is forgotten, and fills anew when it is used again."""
         self.used = settings.mode == "kv" and settings.overlap_score_credit > 0
         """Whether cached blocks matter at all; if not, no index is kept."""
+        self._shares = self.used and settings.shared_cache_type != "none"
         self.guessed.ttl_s = settings.ttl_s
         if not self.used:
             self.index = PrefixIndex()
@@ -70,6 +71,8 @@ class Prefixes:
                 ask.prompt.hashes = ask.sequence
         if self.used:
             ask.prompt.overlaps = self._find(ask, guess, now)
+            if self._shares:
+                ask.prompt.shared_blocks = max(request.shared_blocks, self.index.shared_blocks(ask.local))
             watch.lap(measures.find_matches_ms)
 
     def record(self, slot: Slot, ask: Ask, now: float) -> None:

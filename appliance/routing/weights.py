@@ -33,6 +33,7 @@ def resolve(settings: RouterSettings) -> RouterSettings:
         settings,
         mode="kv",
         overlap_score_credit=0.0,
+        shared_cache_type="none",
         shared_cache_multiplier=0.0,
         kv_events=False,
         track_active_blocks=True,
@@ -46,7 +47,8 @@ def weights_of(settings: RouterSettings, role: Role) -> Weights:
     weights = Weights(
         overlap_credit=settings.overlap_score_credit,
         host_credit=settings.host_cache_hit_weight,
-        disk_credit=settings.disk_cache_hit_weight,
+        # What is shared is credited to every worker alike, and not once more to the one that reported it.
+        disk_credit=settings.disk_cache_hit_weight if settings.shared_cache_type == "none" else 0.0,
         shared_credit=settings.shared_cache_multiplier,
         prefill_scale=settings.prefill_load_scale,
         temperature=settings.temperature,
@@ -57,7 +59,9 @@ def weights_of(settings: RouterSettings, role: Role) -> Weights:
     if role == "prefill":
         return replace(weights, track_active_blocks=False)
     if role == "decode":  # the prompt's blocks arrive from the prefill worker, whatever this one has
-        return replace(weights, overlap_credit=0.0, assume_kv_reuse=False, track_prefill_tokens=False)
+        return replace(
+            weights, overlap_credit=0.0, shared_credit=0.0, assume_kv_reuse=False, track_prefill_tokens=False
+        )
     return weights
 
 

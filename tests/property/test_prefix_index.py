@@ -72,6 +72,14 @@ class NaiveIndex:
             results.append(scores)
         return results
 
+    def shared(self, hashes: list[int]) -> int:
+        depth = 0
+        while depth < len(hashes) and any(
+            Tier.DISK in held.get(tuple(hashes[: depth + 1]), ()) for held in self.held.values()
+        ):
+            depth += 1
+        return depth
+
     def counts(self) -> dict[Holder, tuple[int, ...]]:
         return {
             holder: tuple(sum(tier in tiers for tiers in held.values()) for tier in Tier)
@@ -127,6 +135,7 @@ class Pair:
             hashes = (self.random.choice(known) if known else []) + hashes[:2]
         found = index.find_matches(_locals(hashes))
         assert [found.device, found.host_pinned, found.disk] == self.naive.find(hashes)
+        assert index.shared_blocks(_locals(hashes)) == self.naive.shared(hashes)
 
     def check_all(self) -> None:
         """Compare the counts, every prefix, and a copy made from a dump."""
@@ -140,6 +149,7 @@ class Pair:
             for prefix in {prefix for held in self.naive.held.values() for prefix in held}:
                 found = index.find_matches(_locals(list(prefix)))
                 assert [found.device, found.host_pinned, found.disk] == self.naive.find(list(prefix))
+                assert index.shared_blocks(_locals(list(prefix))) == self.naive.shared(list(prefix))
 
     def tear_down(self) -> None:
         """Remove every block, in random order; nothing may be left."""

@@ -66,6 +66,7 @@ def test_shared_blocks_count_beyond_the_device() -> None:
     assert score(there, prompt, Weights(shared_credit=0.5), 16, 0.0).costs == [6, 10 - (1 + 0.5 * 2)]
     alone = Prompt(160, 0, (), NO_OVERLAPS, shared_blocks=3)
     assert score(there, alone, Weights(shared_credit=0.5), 16, 0.0).costs == [8.5, 8.5]
+    assert [cached_tokens(slot.holder, prompt, Weights(shared_credit=0.5), 16) for slot in there] == [64, 32]
 
 
 def test_weights_turn_parts_off() -> None:
