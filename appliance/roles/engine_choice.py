@@ -12,7 +12,7 @@ from appliance.models.facts import describe_model
 from appliance.models.memory_fit import refuse_if_too_large
 from appliance.roles.options import ENGINES, SERVERS
 
-TEXT_ENGINES = ("remote", "trtllm")
+TEXT_ENGINES = ("remote",)
 """Engines that need no file of the model here."""
 LEAST_CONTEXT = 512  # tokens; less is of no use
 
@@ -28,9 +28,19 @@ def model_facts(engine: str, model: str) -> ModelFacts:
     if model == DEMO_NAME:
         # Greedy unless a client says otherwise: it knows a few answers by heart and little else.
         return replace(describe_model(demo_model_path()), default_sampling=Sampling(temperature=0.0))
+    if engine == "trtllm":
+        return _facts_of_any_folder(path, model)
     if engine == "mocker" and not path.exists():
         return replace(describe_model(demo_model_path()), name=model)
     return describe_model(path)
+
+
+def _facts_of_any_folder(path: Path, model: str) -> ModelFacts:
+    """TensorRT-LLM also serves what it has compiled itself, whose folder holds nothing that is known here."""
+    try:
+        return describe_model(path)
+    except ModelFileBad:
+        return nothing_known(model)
 
 
 def nothing_known(model: str) -> ModelFacts:

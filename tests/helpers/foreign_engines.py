@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent.parent
 STAND_INS = {
     "vllm": f"{sys.executable} -m tests.fakes.engines.fake_vllm serve",
     "sglang": f"{sys.executable} -m tests.fakes.engines.fake_sglang",
+    "trtllm": f"{sys.executable} -m tests.fakes.engines.fake_trtllm",
 }
 
 

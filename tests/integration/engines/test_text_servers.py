@@ -1,4 +1,4 @@
-"""Foreign servers that are asked by text: TensorRT-LLM always, vLLM for models whose tokenizer is not here."""
+"""Foreign servers that are asked by text: TensorRT-LLM and vLLM for models whose tokenizer is not here."""
 
 import sys
 from pathlib import Path
