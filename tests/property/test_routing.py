@@ -1,6 +1,7 @@
 """Load, queue, sessions and guessed prefixes against naive models, over random operations."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
 
@@ -134,64 +135,87 @@ def test_the_queue_keeps_its_order_and_everybody(policy: str, joining: list[tupl
     assert queue.pending == queue.pending_tokens == 0
 
 
-@given(st.randoms(use_true_random=False))
-@settings(max_examples=40, deadline=None)
-def test_nobody_is_lost_and_nothing_stays_booked(random: Random) -> None:
-    settings_ = RouterSettings(
-        mode="kv",
-        queue_policy=random.choice(sorted(POLICIES)),
-        kv_events=False,
-        ttl_s=20.0,
-        active_prefill_tokens_threshold_frac=None,
-    )
-    pool = PoolScheduler(MODEL, prefill=False, shared=Shared(settings=settings_, source=random))
-    card = ModelCard(name=MODEL, context_length=100, engine="mocker", max_num_batched_tokens=10, ranks=2)
-    waiting: set[Ask] = set()
-    running: list[Grant] = []
-    workers = [WorkerId("a"), WorkerId("b")]
+class Crowd:
+    """Everybody who wants a place in one pool: who waits for it, and who has it."""
 
-    def take(settled: "list[Ask] | tuple[Ask, ...]") -> None:
+    workers = (WorkerId("a"), WorkerId("b"))
+    card = ModelCard(name=MODEL, context_length=100, engine="mocker", max_num_batched_tokens=10, ranks=2)
+
+    def __init__(self, random: Random) -> None:
+        rules = RouterSettings(
+            mode="kv",
+            queue_policy=random.choice(sorted(POLICIES)),
+            kv_events=False,
+            ttl_s=20.0,
+            active_prefill_tokens_threshold_frac=None,
+        )
+        self._random = random
+        self.pool = PoolScheduler(MODEL, prefill=False, shared=Shared(settings=rules, source=random))
+        self.waiting: set[Ask] = set()
+        self.running: list[Grant] = []
+
+    def act(self, step: int) -> None:
+        """One event: a request, the end of a prompt or a stream, a worker that comes or goes, a cancellation."""
+        random, now = self._random, float(step)
+        match random.randrange(8):
+            case 0 | 1 | 2:
+                self._ask(RequestId(str(step)), now)
+            case 3 if self.running:
+                self._settle(self.pool.on_prefill_complete(random.choice(self.running), now))
+            case 4 | 5 if self.running:
+                self._free(random.randrange(len(self.running)), now)
+            case 6:
+                self._settle(self.pool.add_worker(random.choice(self.workers), self.card, now))
+            case 7 if random.random() < 0.4:
+                self._settle(self.pool.remove_worker(random.choice(self.workers), now))
+            case 7 if self.waiting:
+                gone = random.choice(sorted(self.waiting, key=lambda ask: ask.arrived))
+                self.pool.cancel(gone)
+                self.waiting.remove(gone)
+
+    def end_all(self) -> None:
+        """All streams end, and a fresh worker takes whoever waits."""
+        self._free_all(100.0)
+        self._settle(self.pool.add_worker(WorkerId("fresh"), self.card, 101.0))
+        self._free_all(102.0)
+
+    def _ask(self, name: RequestId, now: float) -> None:
+        tokens = [self._random.randrange(3)] * self._random.randrange(60)
+        try:
+            found = self.pool.on_request(RoutingRequest(id=name, model=MODEL, token_ids=tokens), now)
+        except ApplianceError:
+            return
+        if isinstance(found, Ask):
+            self.waiting.add(found)
+        else:
+            self.running.append(found)
+
+    def _free_all(self, now: float) -> None:
+        while self.running:
+            self._free(-1, now)
+
+    def _free(self, at: int, now: float) -> None:
+        self._settle(self.pool.on_free(self.running.pop(at), now))
+
+    def _settle(self, settled: Iterable[Ask]) -> None:
         for ask in settled:
-            waiting.remove(ask)
+            self.waiting.remove(ask)
             if isinstance(ask.outcome, Grant):
-                running.append(ask.outcome)
+                self.running.append(ask.outcome)
             else:
                 assert isinstance(ask.outcome, ApplianceError)
 
+
+@given(st.randoms(use_true_random=False))
+@settings(max_examples=40, deadline=None)
+def test_nobody_is_lost_and_nothing_stays_booked(random: Random) -> None:
+    crowd = Crowd(random)
     for step in range(80):
-        now = float(step)
-        match random.randrange(8):
-            case 0 | 1 | 2:
-                tokens = [random.randrange(3)] * random.randrange(60)
-                asked = RoutingRequest(id=RequestId(str(step)), model=MODEL, token_ids=tokens)
-                try:
-                    found = pool.on_request(asked, now)
-                except ApplianceError:
-                    continue
-                if isinstance(found, Ask):
-                    waiting.add(found)
-                else:
-                    running.append(found)
-            case 3 if running:
-                take(list(pool.on_prefill_complete(random.choice(running), now)))
-            case 4 | 5 if running:
-                take(list(pool.on_free(running.pop(random.randrange(len(running))), now)))
-            case 6:
-                take(list(pool.add_worker(random.choice(workers), card, now)))
-            case 7 if random.random() < 0.4:
-                take(list(pool.remove_worker(random.choice(workers), now)))
-            case 7 if waiting:
-                gone = random.choice(sorted(waiting, key=lambda ask: ask.arrived))
-                pool.cancel(gone)
-                waiting.remove(gone)
-        assert pool.queue.pending == len(waiting)
-    while running:
-        take(list(pool.on_free(running.pop(), 100.0)))
-    take(list(pool.add_worker(WorkerId("fresh"), card, 101.0)))
-    while running:
-        take(list(pool.on_free(running.pop(), 102.0)))
-    assert not waiting
-    for slot in pool.pool.slots:
+        crowd.act(step)
+        assert crowd.pool.queue.pending == len(crowd.waiting)
+    crowd.end_all()
+    assert not crowd.waiting
+    for slot in crowd.pool.pool.slots:
         assert (slot.streams, slot.load.prefill_tokens, slot.load.decode_blocks) == (0, 0, 0)
 
 
