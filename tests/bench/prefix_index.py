@@ -16,8 +16,8 @@ from appliance.core.kv_events import RemovedBlocks, StoredBlocks
 from appliance.routing.block_hash import LocalHash, local_hashes, sequence_hashes
 from appliance.routing.index_events import BlockId, Holder
 from appliance.routing.prefix_index import PrefixIndex
+from tests.bench.cpu_time import cpu_s
 
-ROUNDS = 7
 Chain = list[int]
 
 
@@ -159,16 +159,6 @@ def mebibytes(count: int, length: int, *, shared: bool, own_ids: bool = False) -
 def prompts(random: Random, length: int) -> Iterable[list[LocalHash]]:
     while True:
         yield chain(random, length)
-
-
-def cpu_s(work: Callable[[], object], rounds: int = ROUNDS) -> float:
-    """Least CPU seconds of a call over some rounds."""
-    times = []
-    for _ in range(rounds):
-        start = time.process_time()
-        work()
-        times.append(time.process_time() - start)
-    return min(times)
 
 
 def show(what: str, value: float, unit: str) -> None:

@@ -3,8 +3,6 @@
 Prints CPU time, the best of several rounds, because wall time on a shared machine says little.
 """
 
-import time
-from collections.abc import Callable
 from functools import partial
 from pydoc_data.topics import topics
 from random import Random
@@ -12,10 +10,10 @@ from random import Random
 from appliance.preprocess.stops import StopMatcher
 from appliance.preprocess.template import ChatTemplate
 from appliance.preprocess.tokenizer import TextTokenizer
+from tests.bench.cpu_time import cpu_s
 from tests.helpers.tokenizers import FOLDER, demo_tokenizer, sentence_piece_tokenizer
 
 PROMPT_TOKENS = 4000
-ROUNDS = 7
 
 
 def main() -> None:
@@ -69,16 +67,6 @@ def match_all(texts: list[str]) -> None:
 def load() -> None:
     """Build a tokenizer of 2,048 tokens."""
     TextTokenizer.from_json((FOLDER / "tokenizer.json").read_bytes())
-
-
-def cpu_s(work: Callable[[], object], rounds: int = ROUNDS) -> float:
-    """Least CPU seconds of a call over some rounds."""
-    times = []
-    for _ in range(rounds):
-        start = time.process_time()
-        work()
-        times.append(time.process_time() - start)
-    return min(times)
 
 
 def show(what: str, value: float, unit: str) -> None:

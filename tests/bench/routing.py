@@ -3,8 +3,7 @@
 Prints CPU time, the best of several rounds, because wall time on a shared machine says little.
 """
 
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from random import Random
 
@@ -21,8 +20,8 @@ from appliance.routing.prefix_index import PrefixIndex
 from appliance.routing.router import Router, RoutingRequest
 from appliance.routing.slots import Slot
 from appliance.routing.weights import Weights
+from tests.bench.cpu_time import cpu_s, cpu_s_of
 
-ROUNDS = 9
 CALLS = 2000
 MODEL = ModelName("m")
 MODES = ("kv", "round-robin", "random", "power-of-two", "least-loaded", "device-aware-weighted")
@@ -104,26 +103,6 @@ def call_s(work: Callable[[], object], calls: int) -> float:
             work()
 
     return cpu_s(all_of_them) / calls
-
-
-def cpu_s(work: Callable[[], object]) -> float:
-    """Least CPU time of a call over some rounds."""
-    best = float("inf")
-    for _ in range(ROUNDS):
-        started = time.process_time()
-        work()
-        best = min(best, time.process_time() - started)
-    return best
-
-
-async def cpu_s_of(work: Callable[[], Awaitable[object]]) -> float:
-    """The same for work that runs on the event loop."""
-    best = float("inf")
-    for _ in range(ROUNDS):
-        started = time.process_time()
-        await work()
-        best = min(best, time.process_time() - started)
-    return best
 
 
 def show(what: str, seconds: float) -> None:
