@@ -1,6 +1,6 @@
 """A stream that loses its worker every few tokens gives, greedily, the tokens of an undisturbed one."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import pytest
@@ -55,36 +55,41 @@ class DyingWorkers(FakeTransport):
             scope.cancel()
 
     async def _run(self, engine: Engine, request: EngineRequest, sink: StreamSink, scope: trio.CancelScope) -> None:
-        left = self._lives_for
-        outer = self
-
-        class Cut:
-            def emit(
-                self,
-                token_ids: list[int],
-                finish: FinishReason | None = None,
-                usage: EngineUsage | None = None,
-                logprobs: list[TokenLogprob] | None = None,
-                handover: object = None,
-                text: str | None = None,
-            ) -> None:
-                nonlocal left
-                if left <= 0:
-                    return
-                whole = len(token_ids) <= left
-                sink.on_chunk(TokenChunk(0, token_ids[:left], finish if whole else None, usage))
-                sink.flush()
-                left -= len(token_ids)
-                if left <= 0 and not (whole and finish):
-                    outer.deaths += 1
-                    sink.on_error(WorkerLost("the worker was killed"))
-                    scope.cancel()
-
-            async def room(self) -> None:
-                await trio.lowlevel.checkpoint()
+        def die() -> None:
+            self.deaths += 1
+            sink.on_error(WorkerLost("the worker was killed"))
+            scope.cancel()
 
         with scope:
-            await engine.generate(request, Cut())
+            await engine.generate(request, CutOff(sink, self._lives_for, die))
+
+
+class CutOff:
+    """Passes some tokens on, then dies; a stream that ends with the last of them has ended well."""
+
+    def __init__(self, sink: StreamSink, left: int, die: Callable[[], None]) -> None:
+        self._sink, self._left, self._die = sink, left, die
+
+    def emit(
+        self,
+        token_ids: list[int],
+        finish: FinishReason | None = None,
+        usage: EngineUsage | None = None,
+        logprobs: list[TokenLogprob] | None = None,
+        handover: object = None,
+        text: str | None = None,
+    ) -> None:
+        if self._left <= 0:
+            return
+        whole = len(token_ids) <= self._left
+        self._sink.on_chunk(TokenChunk(0, token_ids[: self._left], finish if whole else None, usage))
+        self._sink.flush()
+        self._left -= len(token_ids)
+        if self._left <= 0 and not (whole and finish):
+            self._die()
+
+    async def room(self) -> None:
+        await trio.lowlevel.checkpoint()
 
 
 def make_demo_answer(*, stream: bool) -> Answer:
