@@ -1,20 +1,17 @@
-"""Answers: streamed and in one piece, several choices, errors, stalls, retries."""
+"""Answers as clients get them: streamed and in one piece, several choices, usage, log-probabilities, extras."""
 
 import gc
 import json
 import weakref
 
 import pytest
-import trio
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.completion_choice import Logprobs
-from trio.testing import wait_all_tasks_blocked
 
-from appliance.core.errors import ApplianceError, EngineFailed, InternalError, WorkerLost
 from appliance.core.requests import TokenChunk
 from appliance.frontend.streams.answer import Answer
-from tests.fakes.client import Gone, RecordingClient
+from tests.fakes.client import RecordingClient
 from tests.helpers.answers import chat_request, chunk, completion_request, feed, make_answer, read_events
 
 
@@ -28,11 +25,11 @@ async def test_stream_has_one_event_per_step_and_one_send_per_read(client: Recor
     feed(answer, chunk("Hel"), chunk("lo"), chunk("!", "stop"))
     await answer.wait()
     events = [ChatCompletionChunk.model_validate(event, strict=True) for event in read_events(client.body)]
-    assert [e.choices[0].delta.content for e in events] == ["Hel", "lo", "!"]
-    assert [e.choices[0].delta.role for e in events] == ["assistant", None, None]
-    assert [e.choices[0].finish_reason for e in events] == [None, None, "stop"]
-    assert {e.id for e in events} == {"chatcmpl-11111111-2222-4333-8444-555555555555"}
-    assert all(e.usage is None for e in events)
+    assert [event.choices[0].delta.content for event in events] == ["Hel", "lo", "!"]
+    assert [event.choices[0].delta.role for event in events] == ["assistant", None, None]
+    assert [event.choices[0].finish_reason for event in events] == [None, None, "stop"]
+    assert {event.id for event in events} == {"chatcmpl-11111111-2222-4333-8444-555555555555"}
+    assert all(event.usage is None for event in events)
     assert len(client.sends) == 3
     assert client.content_type == "text/event-stream"
     assert client.ended
@@ -69,7 +66,7 @@ async def test_unary_answer_is_an_official_document(client: RecordingClient) -> 
     feed(answer, chunk("two", "length"), choice=1)
     await answer.wait()
     document = ChatCompletion.model_validate_json(client.body, strict=True)
-    assert [(c.index, c.message.content, c.finish_reason) for c in document.choices] == [
+    assert [(choice.index, choice.message.content, choice.finish_reason) for choice in document.choices] == [
         (0, "one and", "stop"),
         (1, "two", "length"),
     ]
@@ -109,7 +106,7 @@ async def test_stop_string_ends_the_choice_and_frees_the_engine(client: Recordin
     feed(answer, chunk("D more"), chunk(" and more"), chunk("", "length"))
     await answer.wait()
     events = read_events(client.body)
-    assert "".join(e["choices"][0]["delta"].get("content", "") for e in events) == "text "
+    assert "".join(event["choices"][0]["delta"].get("content", "") for event in events) == "text "
     assert events[-1]["choices"][0]["finish_reason"] == "stop"
     assert answer.choices[0].stop_string == "END"
     assert ended == [True]
@@ -129,159 +126,18 @@ async def test_unfinished_character_at_the_end_is_shown(client: RecordingClient)
     assert read_events(client.body)[0]["choices"][0]["delta"]["content"] == "\ufffd"
 
 
-async def test_error_before_the_first_event_is_raised(client: RecordingClient) -> None:
-    answer = make_answer(chat_request(stream=True), client)
-    answer.choices[0].on_error(WorkerLost("the worker has gone"))
-    with pytest.raises(WorkerLost, match="gone"):
-        await answer.wait()
-    assert client.status == 0
-    assert not answer.fail(WorkerLost("x"))
-
-
-async def test_error_after_the_first_event_is_told_in_the_stream(client: RecordingClient) -> None:
-    answer = make_answer(chat_request(stream=True, n=2), client)
-    feed(answer, chunk("some"))
-    answer.choices[1].on_error(EngineFailed("the engine failed"))
-    feed(answer, chunk(" late", "stop"))
-    await answer.wait()
-    assert read_events(client.body)[-1] == {
-        "error": {"message": "the engine failed", "type": "server_error", "param": None, "code": "engine_failed"}
-    }
-    assert isinstance(answer.error, EngineFailed)
-    assert b"late" not in client.body
-    assert client.ended
-
-
-@pytest.mark.parametrize("stream", [True, False])
-async def test_failed_choice_starts_over(client: RecordingClient, stream: bool) -> None:
-    answer = make_answer(chat_request(stream=stream, stop=["cd"]), client)
-    feed(answer, *([] if stream else [chunk("ab"), chunk("c")]))
-    answer.choices[0].on_error(WorkerLost("the worker has gone"))
-    with pytest.raises(WorkerLost):
-        await answer.wait()
-    assert answer.failed == [0]
-    assert answer.choices[0].untouched
-    answer.choices[0].restart()
-    feed(answer, chunk("d again", "stop"))
-    await answer.wait()
-    assert b"d again" in client.body
-    assert b"ab" not in client.body
-    assert answer.usage().completion_tokens == 7
-
-
-@pytest.mark.parametrize("stream", [True, False])
-async def test_failed_choice_goes_on_behind_its_tokens(client: RecordingClient, stream: bool) -> None:
-    """Also in the middle of what may become a stop string; the other choice never notices."""
-    answer = make_answer(chat_request(stream=stream, n=2, stop=["cd"]), client)
-    answer.may_move = lambda index: index == 0
-    feed(answer, chunk("abc"))
-    feed(answer, chunk("other"), choice=1)
-    answer.choices[0].on_error(WorkerLost("the worker has gone"))
-    with pytest.raises(WorkerLost):
-        await answer.wait()
-    assert answer.choices[0].untouched is not stream
-    answer.choices[0].resume()
-    feed(answer, chunk("d, and more", "stop"))
-    feed(answer, chunk(" end", "stop"), choice=1)
-    await answer.wait()
-    if stream:
-        deltas = [e["choices"][0] for e in read_events(client.body)]
-        texts = ["".join(d["delta"].get("content", "") for d in deltas if d["index"] == i) for i in (0, 1)]
-    else:
-        texts = [c["message"]["content"] for c in json.loads(client.body)["choices"]]
-    assert texts == ["ab", "other end"]
-    assert b"error" not in client.body
-
-
-async def test_wait_that_was_cancelled_on_a_stalled_client_does_not_answer_twice(
-    client: RecordingClient, autojump_clock: trio.testing.MockClock
-) -> None:
-    answer = make_answer(chat_request(), client)
-    feed(answer, chunk("a", "stop"))
-    client.stall_after_answer = True
-    with trio.move_on_after(1):
-        await answer.wait()
-    client.unblock()
-    await answer.wait()
-    assert len(client.sends) == 1
-
-
-@pytest.mark.parametrize("error", [WorkerLost("the worker has gone"), EngineFailed("out of luck")])
-async def test_choice_that_was_seen_and_may_not_move_ends_the_stream(
-    client: RecordingClient, error: ApplianceError
-) -> None:
-    answer = make_answer(chat_request(stream=True), client)
-    answer.may_move = lambda _: not error.retryable
-    feed(answer, chunk("seen"))
-    answer.choices[0].on_error(error)
-    await answer.wait()
-    assert answer.error is error
-    assert not answer.choices[0].untouched
-
-
-@pytest.mark.parametrize(("finish", "error"), [("error", EngineFailed), ("cancelled", WorkerLost)])
-async def test_engine_that_gives_up_is_an_error(client: RecordingClient, finish: str, error: type[Exception]) -> None:
-    answer = make_answer(chat_request(), client)
-    feed(answer, chunk("x", finish))  # type: ignore[arg-type]  # parametrised literal
-    with pytest.raises(error):
-        await answer.wait()
-
-
-async def test_token_that_has_no_text_fails_its_stream_only(client: RecordingClient) -> None:
-    answer = make_answer(chat_request(), client)
-    answer.choices[0].on_chunk(TokenChunk(stream=1, token_ids=[999]))
-    with pytest.raises(InternalError, match="the server failed") as caught:
-        await answer.wait()
-    assert isinstance(caught.value.__cause__, ValueError)
-
-
-async def test_stalled_client_is_waited_for_by_the_task(client: RecordingClient, nursery: trio.Nursery) -> None:
-    answer = make_answer(chat_request(stream=True), client)
-    done = trio.Event()
-
-    async def handle() -> None:
-        await answer.wait()
-        done.set()
-
-    nursery.start_soon(handle)
-    await wait_all_tasks_blocked()
-    client.stalled = True
-    feed(answer, chunk("a"))
-    await wait_all_tasks_blocked()
-    assert client.drains == 1
-    feed(answer, chunk("b", "stop"))
-    await wait_all_tasks_blocked()
-    assert not done.is_set()
-    client.unblock()
-    with trio.fail_after(1):
-        await done.wait()
-
-
-async def test_client_that_left_ends_the_wait(client: RecordingClient) -> None:
-    answer = make_answer(chat_request(stream=True), client)
-    client.broken = True
-    feed(answer, chunk("a"))
-    with pytest.raises(Gone):
-        await answer.wait()
-
-
-async def test_cancelled_wait_can_be_repeated(client: RecordingClient, autojump_clock: trio.testing.MockClock) -> None:
-    answer = make_answer(chat_request(stream=True), client)
-    with trio.move_on_after(1) as scope:
-        await answer.wait()
-    assert scope.cancelled_caught
-    feed(answer, chunk("a", "stop"))
-    await answer.wait()
-    assert client.ended
-
-
 async def test_completion_echo_and_batch(client: RecordingClient) -> None:
     answer = make_answer(completion_request(prompt=["A:", "B:"], n=2, echo=True), client)
     for index in range(4):
         feed(answer, chunk(str(index), "stop"), choice=index)
     await answer.wait()
     document = Completion.model_validate_json(client.body, strict=True)
-    assert [(c.index, c.text) for c in document.choices] == [(0, "A:0"), (1, "A:1"), (2, "B:2"), (3, "B:3")]
+    assert [(choice.index, choice.text) for choice in document.choices] == [
+        (0, "A:0"),
+        (1, "A:1"),
+        (2, "B:2"),
+        (3, "B:3"),
+    ]
     assert document.usage is not None
     assert (document.usage.prompt_tokens, document.usage.completion_tokens) == (14, 4)
 
@@ -300,11 +156,11 @@ async def test_chat_logprobs_have_names_bytes_and_alternatives(client: Recording
     choice = ChatCompletion.model_validate_json(client.body, strict=True).choices[0]
     assert choice.logprobs is not None
     assert choice.logprobs.content is not None
-    assert [(t.token, t.bytes, t.logprob) for t in choice.logprobs.content] == [
+    assert [(entry.token, entry.bytes, entry.logprob) for entry in choice.logprobs.content] == [
         ("\ufffd", [0xC3], -0.5),
         ("\ufffd", [0xA9], -0.5),
     ]
-    assert [t.logprob for t in choice.logprobs.content[0].top_logprobs] == [-0.5, -9999.0]
+    assert [entry.logprob for entry in choice.logprobs.content[0].top_logprobs] == [-0.5, -9999.0]
 
 
 @pytest.mark.parametrize("stream", [True, False])
