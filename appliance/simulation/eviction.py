@@ -3,11 +3,18 @@
 Every backend keeps a chain whole from its start: a block goes before the block that it follows.
 """
 
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable
+from heapq import heapify, heappop, heappush
 from typing import Protocol
 
-from appliance.core.errors import UsageError
+from appliance.core.errors import InternalError, UsageError
+from appliance.simulation.frequency import FrequencySketch
+
+WARM = (3, 8, 15)
+"""Uses from which on a block is warm, hot, very hot."""
+STALE = 64
 
 
 class CachedBlock:
@@ -103,7 +110,70 @@ class LineageEviction:
         return len(self._ends) + len(self._inner)
 
 
-EVICTIONS: dict[str, Callable[[], Eviction]] = {"lineage": LineageEviction, "lru": LruEviction}
+class MultiLruEviction:
+    """Four levels by how often a block was used; the coldest goes first, in it the one whose last use is longest ago.
+
+    A block gets its level when its last user goes. Frequencies are estimates and outlive the blocks, so a block that
+    was given up and comes back is not cold. Only ends of chains go, whatever their levels are.
+    """
+
+    def __init__(self) -> None:
+        self._frequency = FrequencySketch()
+        self._levels: list[list[tuple[int, int]]] = [[] for _ in range(len(WARM) + 1)]
+        """Heaps of last use and block id, coldest level first; entries that are out of date are passed over."""
+        self._unused: dict[int, tuple[CachedBlock, int, int]] = {}
+        """Block, level and last use by block id."""
+        self._uses = 0
+
+    def add(self, block: CachedBlock) -> None:
+        """See `Eviction.add`."""
+        self._uses += 1
+        level = bisect_right(WARM, self._frequency.add(block.id))
+        self._unused[block.id] = block, level, self._uses
+        if not block.followers:
+            self._push(level, self._uses, block.id)
+
+    def discard(self, block: CachedBlock) -> None:
+        """See `Eviction.discard`."""
+        del self._unused[block.id]
+
+    def pop(self) -> CachedBlock:
+        """See `Eviction.pop`."""
+        for heap in self._levels:
+            while heap:
+                last_use, block_id = heappop(heap)
+                if self._is_current(last_use, block_id):
+                    return self._unused.pop(block_id)[0]
+        raise InternalError("cannot give a block up: no unused one ends a chain")
+
+    def lost_follower(self, block: CachedBlock) -> None:
+        """See `Eviction.lost_follower`."""
+        found = self._unused.get(block.id)
+        if found is not None:
+            _, level, last_use = found
+            self._push(level, last_use, block.id)
+
+    def __len__(self) -> int:
+        return len(self._unused)
+
+    def _push(self, level: int, last_use: int, block_id: int) -> None:
+        """A block ends a chain. Entries out of date never outnumber the others by much."""
+        heap = self._levels[level]
+        if len(heap) > 2 * len(self._unused) + STALE:
+            heap[:] = [entry for entry in heap if self._is_current(*entry)]
+            heapify(heap)
+        heappush(heap, (last_use, block_id))
+
+    def _is_current(self, last_use: int, block_id: int) -> bool:
+        found = self._unused.get(block_id)
+        return found is not None and found[2] == last_use
+
+
+EVICTIONS: dict[str, Callable[[], Eviction]] = {
+    "lineage": LineageEviction,
+    "lru": LruEviction,
+    "multi-lru": MultiLruEviction,
+}
 
 
 def make_eviction(name: str) -> Eviction:
