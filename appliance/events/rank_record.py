@@ -10,9 +10,8 @@ from itertools import islice
 from appliance.core.errors import InvalidRequest
 from appliance.core.identity import WorkerId
 from appliance.core.kv_events import ClearedBlocks, KvEvent, KvReply, ReplyForm
-from appliance.routing.index_dump import dump
 from appliance.routing.index_events import Holder, Outcome
-from appliance.routing.prefix_index import PrefixIndex
+from appliance.routing.prefix_index import new_index
 
 KEPT_EVENTS = 10_000
 KEPT_BLOCKS = 100_000  # about 10 MB; an engine that reports whole prompts at once needs this bound, not the other
@@ -31,7 +30,7 @@ class RankRecord:
         self._kept_events, self._kept_blocks = kept_events, kept_blocks
         self._recent: deque[KvEvent] = deque()
         self._recent_blocks = 0
-        self._index = PrefixIndex()
+        self._index = new_index()
 
     def __len__(self) -> int:
         """Blocks that the rank holds, over all tiers."""
@@ -65,7 +64,7 @@ class RankRecord:
         return self._replies(ReplyForm.EVENTS, start_id, islice(self._recent, skipped, None))
 
     def _tree(self) -> list[KvReply]:
-        return self._replies(ReplyForm.TREE, 0, (event for _, event in dump(self._index)))
+        return self._replies(ReplyForm.TREE, 0, (event for _, event in self._index.dump()))
 
     def _replies(self, form: ReplyForm, first_id: int, events: Iterable[KvEvent]) -> list[KvReply]:
         pieces = list(_pieces(events)) or [[]]

@@ -17,7 +17,6 @@ from appliance.core.kv_events import KvEvent, StoredBlocks, Tier
 from appliance.core.ports import StreamSink
 from appliance.core.requests import EngineRequest, ModelCard, TokenChunk
 from appliance.core.settings import RouterSettings
-from appliance.routing.index_dump import dump
 from appliance.routing.router import Placement, Router, RoutingRequest
 
 OpenStream = Callable[[int, EngineRequest, StreamSink], AbstractContextManager[None]]
@@ -166,7 +165,7 @@ class KvRouter:
 
     def dump_events(self) -> str:
         """All that is known of the workers' caches, as JSON text: a list of router events that store it."""
-        events = (entry for index in self._router.prefix_indexes() for entry in dump(index))
+        events = (entry for index in self._router.prefix_indexes() for entry in index.dump())
         found = [
             _document(self._ids[holder.worker], holder.rank, event, number)
             for number, (holder, event) in enumerate(events)

@@ -12,7 +12,7 @@ from appliance.core.kv_events import RemovedBlocks, StoredBlocks
 from appliance.routing.block_hash import LocalHash, SequenceHash
 from appliance.routing.index_events import Holder
 from appliance.routing.overlap import Overlaps
-from appliance.routing.prefix_index import PrefixIndex
+from appliance.routing.prefix_index import new_index
 
 MAX_BLOCKS = 1 << 20
 KEEP = 0.8
@@ -25,7 +25,7 @@ class ApproximateIndex:
         """More than `max_blocks` blocks are cut down to four fifths of that, the longest unused first."""
         self.ttl_s = ttl_s
         self._max_blocks = max_blocks
-        self.index = PrefixIndex()
+        self.index = new_index()
         self._uses: deque[tuple[float, int, Holder, Sequence[SequenceHash]]] = deque()
         """Placements in the order of time: expiry, number, and the blocks that were used."""
         self._last_use: dict[Holder, dict[SequenceHash, int]] = {}

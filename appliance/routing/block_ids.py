@@ -53,6 +53,8 @@ class BlockIds:
 
     def locate(self, holder: int, own_id: int) -> Place | None:
         """The block that a holder has in some tier and calls so."""
+        if not 0 <= own_id <= _WORD:
+            return None  # no block has such an id
         aliases = self._aliases.get(holder)
         block_id = own_id
         if aliases is not None:

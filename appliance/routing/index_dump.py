@@ -1,27 +1,27 @@
-"""Everything in a prefix index as events; an empty index that applies them answers as the first one does."""
+"""Everything in an index of runs as events."""
 
 from collections.abc import Iterator
 from functools import partial
 from itertools import count, groupby
+from typing import TYPE_CHECKING
 
 from appliance.core.kv_events import KvEvent, RemovedBlocks, StoredBlocks, Tier
 from appliance.routing.index_events import Holder
-from appliance.routing.prefix_index import PrefixIndex
 from appliance.routing.runs import Run, words
 
+if TYPE_CHECKING:
+    from appliance.routing.run_index import RunIndex
 
-def dump(index: PrefixIndex) -> Iterator[tuple[Holder, KvEvent]]:
-    """The events, holder by holder, parents before children. The index must not change meanwhile.
 
-    A block that its holder has without having the one before it needs that one to be stored; it is, and removed last.
-    """
+def dump(index: "RunIndex") -> Iterator[tuple[Holder, KvEvent]]:
+    """The events, as `PrefixIndex.dump` describes them."""
     runs = list(index.runs())
     for holder, number in index.numbers().items():
         for event in _dump_holder(index, runs, number):
             yield holder, event
 
 
-def _dump_holder(index: PrefixIndex, runs: list[Run], number: int) -> Iterator[KvEvent]:
+def _dump_holder(index: "RunIndex", runs: list[Run], number: int) -> Iterator[KvEvent]:
     needed = _needed(runs, number)
     runs = [run for run in runs if run.number in needed]
     names, gaps = _names(index, runs, needed, number)
@@ -38,7 +38,7 @@ def _dump_holder(index: PrefixIndex, runs: list[Run], number: int) -> Iterator[K
 
 
 def _names(
-    index: PrefixIndex, runs: list[Run], needed: dict[int, int], number: int
+    index: "RunIndex", runs: list[Run], needed: dict[int, int], number: int
 ) -> tuple[dict[int, list[int]], list[int]]:
     """What to call the needed blocks, by run number; and the names of those that the holder does not have."""
     names = {run.number: index.ids_of(number, run, needed[run.number]) for run in runs}

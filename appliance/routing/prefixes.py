@@ -12,7 +12,7 @@ from appliance.routing.block_hash import local_hashes, sequence_hashes
 from appliance.routing.index_events import Holder
 from appliance.routing.measures import NO_WATCH, RouterMeasures, Stopwatch
 from appliance.routing.overlap import Overlaps
-from appliance.routing.prefix_index import PrefixIndex
+from appliance.routing.prefix_index import new_index
 from appliance.routing.slots import Slot
 
 
@@ -20,7 +20,7 @@ class Prefixes:
     """Both indexes of one pool, and the hashing of prompts for them."""
 
     def __init__(self, settings: RouterSettings, measures: RouterMeasures) -> None:
-        self.index = PrefixIndex()
+        self.index = new_index()
         self.guessed = ApproximateIndex(settings.ttl_s)
         self._measures = measures
         self.configure(settings)
@@ -32,7 +32,7 @@ class Prefixes:
         self._shares = self.used and settings.shared_cache_type != "none"
         self.guessed.ttl_s = settings.ttl_s
         if not self.used:
-            self.index = PrefixIndex()
+            self.index = new_index()
             self.guessed = ApproximateIndex(settings.ttl_s)
 
     def apply(self, holder: Holder, events: Iterable[KvEvent]) -> None:

@@ -15,7 +15,7 @@ from appliance.events.local_indexer import LocalIndexer
 from appliance.events.rank_cursor import RankCursor
 from appliance.routing.block_hash import LocalHash, sequence_hashes
 from appliance.routing.index_events import Holder
-from appliance.routing.prefix_index import PrefixIndex
+from appliance.routing.prefix_index import new_index
 from appliance.wire.framing import HEADER_BYTES, encode, to_frontend_decoder
 from appliance.wire.link_messages import KvEvents
 
@@ -44,7 +44,7 @@ def main() -> None:
 
 def one_round(random: Random, blocks: int, events: int) -> list[float]:
     """Nanoseconds per block of each part of the way."""
-    worker, cursor, index = LocalIndexer(range(1)), RankCursor(), PrefixIndex()
+    worker, cursor, index = LocalIndexer(range(1)), RankCursor(), new_index()
     cursor.on_reply(cursor.ask(), worker.answer(0, None)[0])
     decode = to_frontend_decoder().decode
     spent = [0.0] * len(NAMES)

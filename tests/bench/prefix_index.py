@@ -15,7 +15,7 @@ from appliance.core.identity import WorkerId
 from appliance.core.kv_events import RemovedBlocks, StoredBlocks
 from appliance.routing.block_hash import LocalHash, local_hashes, sequence_hashes
 from appliance.routing.index_events import BlockId, Holder
-from appliance.routing.prefix_index import PrefixIndex
+from appliance.routing.prefix_index import PrefixIndex, new_index
 from tests.bench.cpu_time import cpu_s
 
 Chain = list[int]
@@ -73,7 +73,7 @@ def holders(count: int) -> list[Holder]:
 
 def all_of_it(query: list[LocalHash], workers: int) -> PrefixIndex:
     """Every worker has the whole prompt."""
-    index = PrefixIndex()
+    index = new_index()
     for holder in holders(workers):
         index.store(holder, ids_of(query), query)
     return index
@@ -81,7 +81,7 @@ def all_of_it(query: list[LocalHash], workers: int) -> PrefixIndex:
 
 def staggered(query: list[LocalHash], workers: int) -> PrefixIndex:
     """Each worker has a little more of the prompt than the one before it."""
-    index = PrefixIndex()
+    index = new_index()
     for number, holder in enumerate(holders(workers), 1):
         depth = len(query) * number // workers
         index.store(holder, ids_of(query[:depth]), query[:depth])
@@ -90,7 +90,7 @@ def staggered(query: list[LocalHash], workers: int) -> PrefixIndex:
 
 def comb(query: list[LocalHash], workers: int) -> PrefixIndex:
     """The same, and each goes on with blocks of its own from there."""
-    index, random = PrefixIndex(), Random(3)
+    index, random = new_index(), Random(3)
     for number, holder in enumerate(holders(workers), 1):
         own = query[: len(query) * number // workers - 1] + chain(random, 8)
         index.store(holder, ids_of(own), own)
@@ -124,7 +124,7 @@ def event_rates(length: int, blocks: int, *, shared: bool) -> tuple[float, float
                 stores.append((holder, StoredBlocks(ids[part], list(hashes[part]), ids[at - 1] if at else None)))
             ends = range(blocks, 0, -length)
             removals.extend((holder, RemovedBlocks(ids[end - length : end][::-1])) for end in ends)
-        index = PrefixIndex()
+        index = new_index()
         start = time.process_time()
         for holder, stored in stores:
             index.apply(holder, stored)
@@ -140,7 +140,7 @@ def event_rates(length: int, blocks: int, *, shared: bool) -> tuple[float, float
 def mebibytes(count: int, length: int, *, shared: bool, own_ids: bool = False) -> float:
     """Memory of an index with a million entries, per million."""
     random = Random(5)
-    index = PrefixIndex()
+    index = new_index()
     names = holders(count)
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]

@@ -16,7 +16,7 @@ from appliance.core.settings import RouterSettings
 from appliance.routing.active_load import ActiveLoad
 from appliance.routing.block_hash import local_hashes, sequence_hashes
 from appliance.routing.cost import Prompt, choose, score
-from appliance.routing.prefix_index import PrefixIndex
+from appliance.routing.prefix_index import new_index
 from appliance.routing.router import Router, RoutingRequest
 from appliance.routing.slots import Slot
 from appliance.routing.weights import Weights
@@ -87,7 +87,7 @@ def choices(count: int, calls: int) -> None:
     card = ModelCard(name=MODEL, context_length=100_000, engine="mocker")
     slots = [Slot(WorkerId(f"w{number}"), 0, card, True) for number in range(count)]
     local = local_hashes(range(1600), 16)
-    index = PrefixIndex()
+    index = new_index()
     for slot in slots:
         index.apply(slot.holder, StoredBlocks(list(local), list(local)))
     prompt, random = Prompt(1600, 100, local, index.find_matches(local)), Random(1)

@@ -13,7 +13,7 @@ from appliance.events.index_feed import FeedLimits, IndexFeed
 from appliance.events.local_indexer import LocalIndexer
 from appliance.events.rank_cursor import Phase
 from appliance.routing.index_events import Holder
-from appliance.routing.prefix_index import PrefixIndex
+from appliance.routing.prefix_index import new_index
 from appliance.transport.limits import LinkLimits
 from appliance.transport.links import Links
 from appliance.wire.sockets import connect_unix
@@ -27,7 +27,7 @@ class FrontEnd:
     """One front end's links, cursors and index. Its nursery must not outlive the rig's."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
-        self.index = PrefixIndex()
+        self.index = new_index()
         self.warned: list[str] = []
         self.lost: list[str] = []
         self.lose_batches = 0

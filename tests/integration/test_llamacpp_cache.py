@@ -14,7 +14,7 @@ from appliance.engines.cards import BLOCK_TOKENS
 from appliance.engines.llamacpp import LlamaCppEngine
 from appliance.routing.block_hash import local_hashes
 from appliance.routing.index_events import Holder, Outcome
-from appliance.routing.prefix_index import PrefixIndex
+from appliance.routing.prefix_index import new_index
 from tests.helpers.engines import GREEDY, CollectingSink, answer, demo_facts, make_request, running
 
 SELF = Holder(WorkerId("w"))
@@ -26,7 +26,7 @@ class IndexedEngine:
 
     def __init__(self) -> None:
         self.engine = LlamaCppEngine(demo_facts(), EngineOptions(served_name="demo", args={"slots": "2"}))
-        self.index = PrefixIndex()
+        self.index = new_index()
         self.events = 0
 
     def take(self, rank: int, events: list[KvEvent]) -> None:

@@ -18,7 +18,7 @@ from appliance.engines.cards import BLOCK_TOKENS
 from appliance.engines.llamacpp import LlamaCppEngine
 from appliance.routing.block_hash import local_hashes
 from appliance.routing.index_events import Holder, Outcome
-from appliance.routing.prefix_index import PrefixIndex
+from appliance.routing.prefix_index import new_index
 from tests.helpers.engines import GREEDY, CollectingSink, answer, demo_facts, make_request, running
 
 PROMPT = Random(1).choices(range(4, 2000), k=400)
@@ -140,7 +140,7 @@ async def test_cancelled_prefill_leaves_no_file(tmp_path: Path) -> None:
 
 
 async def test_cache_events_stay_exact_over_handovers(tmp_path: Path) -> None:
-    index, holder, random = PrefixIndex(), Holder(WorkerId("w")), Random(7)
+    index, holder, random = new_index(), Holder(WorkerId("w")), Random(7)
 
     def take(rank: int, events: list[KvEvent]) -> None:
         assert {index.apply(holder, event) for event in events} == {Outcome.APPLIED}

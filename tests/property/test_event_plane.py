@@ -14,7 +14,7 @@ from appliance.events.local_indexer import LocalIndexer
 from appliance.events.rank_cursor import Change, Phase, Question, RankCursor
 from appliance.routing.block_hash import LocalHash
 from appliance.routing.index_events import Holder, Outcome
-from appliance.routing.prefix_index import PrefixIndex
+from appliance.routing.prefix_index import PrefixIndex, new_index
 
 WORKER = WorkerId("w")
 Batch = tuple[int, int, list[KvEvent]]
@@ -54,7 +54,7 @@ class Follower:
 
     def __init__(self, random: Random) -> None:
         self.random = random
-        self.index = PrefixIndex()
+        self.index = new_index()
         self.cursors = [RankCursor(), RankCursor()]
         self.outcomes: set[Outcome] = set()
         self.sent: list[Batch] = []
@@ -112,7 +112,7 @@ class Follower:
 
 def run(seed: int, steps: int) -> None:
     random = Random(seed)
-    follower, truth = Follower(random), PrefixIndex()
+    follower, truth = Follower(random), new_index()
     pools = [BlockPool(random), BlockPool(random)]
     for _ in range(steps):
         if random.random() < 0.4:

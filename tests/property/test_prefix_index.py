@@ -11,9 +11,9 @@ from appliance.core.identity import WorkerId
 from appliance.core.kv_events import Tier
 from appliance.routing import runs
 from appliance.routing.block_hash import LocalHash
-from appliance.routing.index_dump import dump
 from appliance.routing.index_events import BlockId, Holder, Outcome
 from appliance.routing.prefix_index import PrefixIndex
+from tests.helpers.prefix_indexes import BOTH, available, make_index
 
 Prefix = tuple[int, ...]
 HOLDERS = [Holder(WorkerId(f"w{number // 2}"), number % 2) for number in range(6)]
@@ -91,10 +91,13 @@ class NaiveIndex:
 class Pair:
     """Both indexes, given the same operations."""
 
-    def __init__(self, random: Random, *, ids: str, tiers: bool) -> None:
+    def __init__(self, kind: str, random: Random, *, ids: str, tiers: bool, crowded: bool) -> None:
         self.random = random
-        self.index, self.naive = PrefixIndex(), NaiveIndex()
+        self.index, self.naive = make_index(kind), NaiveIndex()
         self.ids, self.tiers = ids, tiers
+        if crowded:  # so that numbers of holders do not fit into one word
+            for holder in [HOLDERS[0], *(Holder(WorkerId(f"idle{number}")) for number in range(125)), *HOLDERS[1:]]:
+                self.index.store(holder, [], [])
 
     def step(self) -> None:
         """One random operation and one random question."""
@@ -138,12 +141,13 @@ class Pair:
         assert index.shared_blocks(_locals(hashes)) == self.naive.shared(hashes)
 
     def check_all(self) -> None:
-        """Compare the counts, every prefix, and a copy made from a dump."""
-        copy = PrefixIndex()
-        for holder, event in dump(self.index):
-            assert copy.apply(holder, event) is Outcome.APPLIED
+        """Compare the counts, every prefix, and copies of every kind made from a dump."""
+        copies = [make_index(kind) for kind in available()]
+        for holder, event in self.index.dump():
+            for copy in copies:
+                assert copy.apply(holder, event) is Outcome.APPLIED
         counts = self.naive.counts()
-        for index in (self.index, copy):
+        for index in (self.index, *copies):
             assert {holder: row for holder, row in index.block_counts().items() if any(row)} == counts
             assert len(index) == sum(map(sum, counts.values()))
             for prefix in {prefix for held in self.naive.held.values() for prefix in held}:
@@ -160,7 +164,7 @@ class Pair:
                 self.random.shuffle(ids)
                 assert self.index.remove(holder, _ids(ids), tier) is self.naive.remove(holder, ids, tier)
         assert len(self.index) == 0
-        assert list(self.index.runs()) == []
+        assert self.index.kept() == 0
 
     def tier(self) -> Tier:
         return self.random.choice(list(Tier)) if self.tiers else Tier.DEVICE
@@ -184,8 +188,8 @@ def _locals(hashes: list[int]) -> list[LocalHash]:
     return [LocalHash(local) for local in hashes]
 
 
-def run_pair(seed: int, steps: int, ids: str, *, tiers: bool) -> None:
-    pair = Pair(Random(seed), ids=ids, tiers=tiers)
+def run_pair(kind: str, seed: int, steps: int, ids: str, *, tiers: bool) -> None:
+    pair = Pair(kind, Random(seed), ids=ids, tiers=tiers, crowded=seed % 2 == 1)
     for step in range(steps):
         pair.step()
         if step % 97 == 96:
@@ -194,29 +198,32 @@ def run_pair(seed: int, steps: int, ids: str, *, tiers: bool) -> None:
     pair.tear_down()
 
 
-@pytest.fixture(params=[3, 128])
-def longest_run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(params=[*BOTH, "python with short runs"])
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Short runs as well, so that small examples have many."""
-    monkeypatch.setattr("appliance.routing.prefix_index.MAX_BLOCKS", request.param)
     assert runs.MAX_BLOCKS == 128
+    if request.param not in BOTH:
+        monkeypatch.setattr("appliance.routing.run_index.MAX_BLOCKS", 3)
+        return "python"
+    return str(request.param)
 
 
-@pytest.mark.usefixtures("longest_run")
 @pytest.mark.parametrize("ids", ["uniform", "own", "mixed", "random"])
 @pytest.mark.parametrize("tiers", [False, True])
-def test_answers_as_the_naive_index_does(ids: str, tiers: bool) -> None:
-    run_pair(7, 150, ids, tiers=tiers)
+def test_answers_as_the_naive_index_does(kind: str, ids: str, tiers: bool) -> None:
+    run_pair(kind, 7, 150, ids, tiers=tiers)
+    run_pair(kind, 8, 50, ids, tiers=tiers)
 
 
+@pytest.mark.parametrize("kind", BOTH)
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 2**32), ids=st.sampled_from(["uniform", "own", "mixed", "random"]), tiers=st.booleans())
-def test_any_order_of_a_few_operations(seed: int, ids: str, tiers: bool) -> None:
-    run_pair(seed, 30, ids, tiers=tiers)
+def test_any_order_of_a_few_operations(kind: str, seed: int, ids: str, tiers: bool) -> None:
+    run_pair(kind, seed, 30, ids, tiers=tiers)
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("longest_run")
 @pytest.mark.parametrize("ids", ["uniform", "own", "mixed", "random"])
-def test_a_hundred_thousand_operations(ids: str) -> None:
+def test_a_hundred_thousand_operations(kind: str, ids: str) -> None:
     for seed in range(25):
-        run_pair(seed, 500, ids, tiers=True)
+        run_pair(kind, seed, 500, ids, tiers=True)

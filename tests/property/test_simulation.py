@@ -10,7 +10,7 @@ from appliance.core.identity import WorkerId
 from appliance.core.kv_events import KvEvent, RemovedBlocks, StoredBlocks
 from appliance.routing.block_hash import local_hashes, sequence_hashes
 from appliance.routing.index_events import Holder
-from appliance.routing.prefix_index import PrefixIndex
+from appliance.routing.prefix_index import PrefixIndex, new_index
 from appliance.simulation.block_pool import BlockPool
 from appliance.simulation.engine_settings import EngineSettings, SglangSettings
 from appliance.simulation.engines import make_scheduler
@@ -60,7 +60,7 @@ class Watched:
     def __init__(self, kind: dict[str, Any]) -> None:
         self.engine = make(kind)
         self.engine.blocks.log.wanted = True
-        self.index = PrefixIndex()
+        self.index = new_index()
         self.given: dict[RunningSequence, int] = {}
         self.held: list[RunningSequence] = []
 

@@ -9,7 +9,7 @@ from appliance.engines.llamacpp.slot_blocks import SlotBlocks
 from appliance.engines.llamacpp.slots import common_prefix
 from appliance.routing.block_hash import local_hashes
 from appliance.routing.index_events import Holder, Outcome
-from appliance.routing.prefix_index import PrefixIndex
+from appliance.routing.prefix_index import new_index
 
 SELF = Holder(WorkerId("w"))
 # Few tokens in runs of half a block, so that prefixes of all lengths meet.
@@ -19,7 +19,7 @@ STEPS = st.lists(st.tuples(st.integers(0, 2), CONTENTS), max_size=30)
 
 @given(steps=STEPS)
 def test_the_index_holds_what_some_slot_holds(steps: list[tuple[int, list[int]]]) -> None:
-    blocks, index = SlotBlocks(3), PrefixIndex()
+    blocks, index = SlotBlocks(3), new_index()
     slots: list[list[int]] = [[], [], []]
     for slot, content in steps:
         events = blocks.keep(slot, common_prefix(slots[slot], content))

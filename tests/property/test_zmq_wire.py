@@ -23,9 +23,8 @@ from appliance.events.zmq_wire import (
     decode_batch,
     encode_batch,
 )
-from appliance.routing.index_dump import dump
 from appliance.routing.index_events import Holder
-from appliance.routing.prefix_index import PrefixIndex
+from appliance.routing.prefix_index import new_index
 
 hashes = st.integers(-(2**63), 2**64 - 1) | st.binary(max_size=40)
 names = st.none() | st.text(max_size=6)
@@ -81,7 +80,7 @@ def must_convert(payload: bytes, dialect: Dialect) -> None:
     except BadBatch as error:
         said_in_one_line(error)
         return
-    index = PrefixIndex()
+    index = new_index()
     for event in EventConverter(2).convert(batch)[0]:
         index.apply(Holder("1", 0), event)  # type: ignore[arg-type]
         if isinstance(event, StoredBlocks | RemovedBlocks):
@@ -132,15 +131,15 @@ def test_any_frames_are_a_message_or_said_not_to_be(frames: list[bytes]) -> None
 
 @given(events)
 def test_a_dump_in_router_events_restores_the_index(sent: list[WireEvent]) -> None:
-    first, second, holder = PrefixIndex(), PrefixIndex(), Holder("7", 1)  # type: ignore[arg-type]
+    first, second, holder = new_index(), new_index(), Holder("7", 1)  # type: ignore[arg-type]
     for event in EventConverter(2).convert(decode_batch(encode_batch(1.0, sent)))[0]:
         first.apply(holder, event)
-    text = msgspec.json.encode(list(write_router_events(dump(first))))
+    text = msgspec.json.encode(list(write_router_events(first.dump())))
     for one in msgspec.json.decode(text, type=list[RouterEvent]):
         second.apply(*read_router_event(one))
     assert second.block_counts() == {name: counts for name, counts in first.block_counts().items() if any(counts)}
-    again = [read_router_event(one) for one in write_router_events(dump(second))]
-    assert again == [read_router_event(one) for one in write_router_events(dump(first))]
+    again = [read_router_event(one) for one in write_router_events(second.dump())]
+    assert again == [read_router_event(one) for one in write_router_events(first.dump())]
 
 
 @given(plain)

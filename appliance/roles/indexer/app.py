@@ -24,7 +24,6 @@ from appliance.roles.indexer.measures import Measures
 from appliance.roles.indexer.peers import Peers
 from appliance.roles.indexer.registry import Instance, ModelKey, Registry
 from appliance.routing.block_hash import LocalHash, local_hashes
-from appliance.routing.index_dump import dump
 from appliance.telemetry.metrics import CONTENT_TYPE
 
 Body = TypeVar("Body", bound=msgspec.Struct)
@@ -112,7 +111,7 @@ def _add_queries(app: QuartTrio, registry: Registry) -> None:
     async def dump_all() -> Response:
         return answer_json(
             {
-                str(key): {"block_size": model.block_size, "events": list(write_router_events(dump(model.index)))}
+                str(key): {"block_size": model.block_size, "events": list(write_router_events(model.index.dump()))}
                 for key, model in registry.models.items()
             }
         )

@@ -14,7 +14,7 @@ from appliance.core.kv_events import KvEvent
 from appliance.events.zmq_subscriber import EventFeed, Source
 from appliance.roles.indexer.listeners import Listener, ListenerStatus
 from appliance.routing.index_events import Holder
-from appliance.routing.prefix_index import PrefixIndex
+from appliance.routing.prefix_index import PrefixIndex, new_index
 
 Applied = Counter[tuple[str, str]]
 """Events by kind and outcome."""
@@ -56,7 +56,7 @@ class ModelIndex:
     """The index of one model and tenant."""
 
     block_size: int
-    index: PrefixIndex = field(default_factory=PrefixIndex)
+    index: PrefixIndex = field(default_factory=new_index)
     instances: dict[int, Instance] = field(default_factory=dict)
 
 

@@ -20,7 +20,6 @@ from appliance.roles.router.replica_sync import ReplicaSync
 from appliance.roles.router.selection import Choice, Selector
 from appliance.roles.router.subscriptions import Subscriptions, sources_of
 from appliance.routing.cost import cached_tokens
-from appliance.routing.index_dump import dump
 from appliance.telemetry.metrics import CONTENT_TYPE
 
 Clock = Callable[[], float]
@@ -198,7 +197,7 @@ def _add_views(app: QuartTrio, selector: Selector, clock: Clock) -> None:
             {
                 str(key): {
                     "block_size": group.block_size,
-                    "events": list(write_router_events(dump(group.prefixes.index))),
+                    "events": list(write_router_events(group.prefixes.index.dump())),
                 }
                 for key, group in selector.groups.items()
             }

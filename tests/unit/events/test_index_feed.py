@@ -14,7 +14,7 @@ from appliance.events.index_feed import FeedLimits, IndexFeed
 from appliance.events.local_indexer import LocalIndexer
 from appliance.events.rank_cursor import Phase
 from appliance.routing.index_events import Holder
-from appliance.routing.prefix_index import PrefixIndex
+from appliance.routing.prefix_index import PrefixIndex, new_index
 
 W = WorkerId("w")
 ONE, TWO = StoredBlocks([1], [11]), StoredBlocks([2], [12], 1)
@@ -24,7 +24,7 @@ ONE, TWO = StoredBlocks([1], [11]), StoredBlocks([2], [12], 1)
 class IndexView:
     """A `CacheView` that is a prefix index."""
 
-    index: PrefixIndex = field(default_factory=PrefixIndex)
+    index: PrefixIndex = field(default_factory=new_index)
 
     def apply_kv_events(self, worker: WorkerId, rank: int, events: Sequence[KvEvent]) -> None:
         for event in events:

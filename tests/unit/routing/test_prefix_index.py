@@ -6,9 +6,9 @@ from appliance.core.errors import InvalidRequest
 from appliance.core.identity import WorkerId
 from appliance.core.kv_events import ClearedBlocks, KvEvent, RemovedBlocks, StoredBlocks, Tier
 from appliance.routing.block_hash import LocalHash
-from appliance.routing.index_dump import dump
 from appliance.routing.index_events import BlockId, Holder, Outcome
 from appliance.routing.prefix_index import PrefixIndex
+from tests.helpers.prefix_indexes import BOTH, make_index
 
 A, B = Holder(WorkerId("a")), Holder(WorkerId("b"))
 A1 = Holder(WorkerId("a"), 1)
@@ -16,9 +16,14 @@ PROMPT = [LocalHash(value) for value in (11, 12, 13, 14)]
 IDS = [BlockId(value) for value in (101, 102, 103, 104)]
 
 
+@pytest.fixture(params=BOTH)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def index() -> PrefixIndex:
-    return PrefixIndex()
+def index(kind: str) -> PrefixIndex:
+    return make_index(kind)
 
 
 def device(index: PrefixIndex, *hashes: int) -> dict[Holder, int]:
@@ -161,16 +166,16 @@ def test_long_prompts_that_part_late(index: PrefixIndex) -> None:
     index.remove(A, ids[::-1])
     index.remove(B, [*ids[:700], BlockId(5000)])
     assert len(index) == 0
-    assert list(index.runs()) == []
+    assert index.kept() == 0
 
 
-def test_a_dump_makes_an_equal_index(index: PrefixIndex) -> None:
+def test_a_dump_makes_an_equal_index(index: PrefixIndex, kind: str) -> None:
     index.store(A, IDS, PROMPT)
     index.store(A, IDS[:2], PROMPT[:2], tier=Tier.HOST_PINNED)
     index.store(B, IDS[:3], PROMPT[:3])
     index.remove(B, [IDS[1]])
-    copy = PrefixIndex()
-    assert {copy.apply(*held) for held in dump(index)} == {Outcome.APPLIED}
+    copy = make_index(kind)
+    assert {copy.apply(*held) for held in index.dump()} == {Outcome.APPLIED}
     assert copy.find_matches(PROMPT) == index.find_matches(PROMPT)
     assert copy.block_counts() == index.block_counts() == {A: (4, 2, 0), B: (2, 0, 0)}
     copy.store(B, [IDS[1]], [PROMPT[1]], IDS[0])

@@ -17,7 +17,7 @@ from appliance.core.requests import KvTransfer, ModelCard, Sampling
 from appliance.engines.mocker import MockerEngine
 from appliance.routing.block_hash import local_hashes
 from appliance.routing.index_events import Holder
-from appliance.routing.prefix_index import PrefixIndex
+from appliance.routing.prefix_index import new_index
 from tests.helpers.engines import CollectingSink, answer, demo_facts, make_request, running
 
 PROMPT = list(range(1000, 1100))
@@ -41,7 +41,7 @@ class Watcher:
     """A prefix index that hears what the engine says."""
 
     def __init__(self) -> None:
-        self.index = PrefixIndex()
+        self.index = new_index()
 
     def take(self, rank: int, events: list[KvEvent]) -> None:
         holder = Holder(WorkerId("w"), rank)

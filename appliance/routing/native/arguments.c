@@ -1,0 +1,68 @@
+/* Python objects become plain numbers. */
+
+#include "objects.h"
+
+void free_words(Words *words)
+{
+    if (words->values != words->few)
+        PyMem_Free(words->values);
+}
+
+/* An unsigned 64-bit number. -1 with OverflowError or TypeError. */
+int read_word(PyObject *object, uint64_t *word)
+{
+    PyObject *number = PyNumber_Index(object);
+    if (!number)
+        return -1;
+    *word = PyLong_AsUnsignedLongLong(number);
+    Py_DECREF(number);
+    return *word == UINT64_MAX && PyErr_Occurred() ? -1 : 0;
+}
+
+/* A sequence of them, to be freed unless this fails, with what `read_word` raises. */
+int read_words(PyObject *object, Words *words)
+{
+    PyObject *sequence = PySequence_Fast(object, "needs a sequence of numbers");
+    if (!sequence)
+        return -1;
+    size_t count = (size_t)PySequence_Fast_GET_SIZE(sequence);
+    words->count = 0;
+    words->values = count <= FEW ? words->few : PyMem_New(uint64_t, count);
+    if (!words->values)
+        PyErr_NoMemory();
+    /* `__index__` of something odd may change the sequence. */
+    for (size_t at = 0; words->values && at < count && at < (size_t)PySequence_Fast_GET_SIZE(sequence); at++) {
+        PyObject *item = Py_NewRef(PySequence_Fast_GET_ITEM(sequence, (Py_ssize_t)at));
+        int failed = read_word(item, &words->values[words->count]);
+        Py_DECREF(item);
+        if (failed) {
+            free_words(words);
+            words->values = NULL;
+        } else {
+            words->count++;
+        }
+    }
+    Py_DECREF(sequence);
+    return words->values ? 0 : -1;
+}
+
+int read_tier(PyObject *object)
+{
+    long tier = PyLong_AsLong(object);
+    if (tier == -1 && PyErr_Occurred())
+        return -1;
+    if (tier >= 0 && tier < TIERS)
+        return (int)tier;
+    PyErr_SetString(PyExc_IndexError, "no such tier");
+    return -1;
+}
+
+/* Errors in the numbers of an event become ValueError, which says what is wrong with it. */
+int read_block_words(PyObject *object, Words *words)
+{
+    if (!read_words(object, words))
+        return 0;
+    if (PyErr_ExceptionMatches(PyExc_TypeError) || PyErr_ExceptionMatches(PyExc_OverflowError))
+        PyErr_SetString(PyExc_ValueError, "cannot store a block hash that is no unsigned 64-bit number");
+    return -1;
+}

@@ -1,0 +1,220 @@
+/* Questions about more than one block: how much of a prompt each holder has, and all that one holder has. */
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "tree.h"
+
+size_t tree_shared(const Tree *tree, const uint64_t *locals, size_t count, int tier)
+{
+    uint32_t node = ROOT;
+    for (size_t at = 0; at < count; at++) {
+        node = tree_child(tree, node, locals[at]);
+        if (!node || !holders_any(tree_node(tree, node)->holders, tier))
+            return at;
+    }
+    return count;
+}
+
+typedef struct {
+    const uint32_t *path; /* the blocks of the prompt that anybody has */
+    uint32_t length;
+    uint32_t *starts;  /* for each position the first holder whose blocks end there; holder_count: none */
+    uint32_t *next;    /* for each holder another one */
+    uint64_t *alive, *gone;
+    uint32_t words;
+} Walk;
+
+static void set_depths(const uint64_t *holders, uint32_t words, uint32_t depth, uint32_t *depths)
+{
+    for (uint32_t word = 0; word < words; word++)
+        for (uint64_t rest = holders[word]; rest; rest &= rest - 1)
+            depths[word * 64 + (uint32_t)__builtin_ctzll(rest)] = depth;
+}
+
+static bool any(const uint64_t *holders, uint32_t words)
+{
+    for (uint32_t word = 0; word < words; word++)
+        if (holders[word])
+            return true;
+    return false;
+}
+
+/* Continue everybody's blocks with those of a tier: a holder joins where its blocks end and leaves at its first gap. */
+static void extend(const Tree *tree, const Walk *walk, int tier, uint32_t *depths)
+{
+    uint32_t none = tree->holder_count, waiting = tree->holder_count;
+    for (uint32_t at = 0; at <= walk->length; at++)
+        walk->starts[at] = none;
+    for (uint32_t holder = 0; holder < none; holder++) {
+        walk->next[holder] = walk->starts[depths[holder]];
+        walk->starts[depths[holder]] = holder;
+    }
+    memset(walk->alive, 0, walk->words * sizeof *walk->alive);
+    for (uint32_t at = 0; at < walk->length && (waiting || any(walk->alive, walk->words)); at++) {
+        for (uint32_t holder = walk->starts[at]; holder != none; holder = walk->next[holder], waiting--)
+            walk->alive[holder / 64] |= UINT64_C(1) << holder % 64;
+        Holders holders = tree_node(tree, walk->path[at])->holders;
+        if (holders_keep(holders, tier, walk->alive, walk->gone, walk->words))
+            set_depths(walk->gone, walk->words, at, depths);
+    }
+    set_depths(walk->alive, walk->words, walk->length, depths);
+}
+
+bool tree_match(const Tree *tree, const uint64_t *locals, size_t count, uint32_t *depths)
+{
+    uint32_t holders = tree->holder_count, words = (holders + 63) / 64;
+    memset(depths, 0, (size_t)TIERS * holders * sizeof *depths);
+    uint32_t first = count && holders ? tree_child(tree, ROOT, locals[0]) : ROOT;
+    if (!first)
+        return true;
+    if (count > tree->live)
+        count = tree->live; /* no path is longer */
+    uint64_t *bits = PyMem_Malloc(2 * (size_t)words * sizeof *bits);
+    uint32_t *numbers = PyMem_Malloc((2 * count + 1 + holders) * sizeof *numbers);
+    if (bits && numbers) {
+        uint32_t length = 0;
+        for (uint32_t node = first; node; node = length < count ? tree_child(tree, node, locals[length]) : ROOT)
+            numbers[length++] = node;
+        uint32_t *starts = numbers + count, *next = starts + count + 1;
+        Walk walk = {numbers, length, starts, next, bits, bits + words, words};
+        for (int tier = 0; tier < TIERS; tier++) {
+            uint32_t *row = depths + (size_t)tier * holders;
+            if (tier)
+                memcpy(row, row - holders, holders * sizeof *row);
+            if (tree->blocks[tier])
+                extend(tree, &walk, tier, row);
+        }
+    }
+    bool done = bits && numbers;
+    PyMem_Free(bits);
+    PyMem_Free(numbers);
+    return done;
+}
+
+typedef struct {
+    const Tree *tree;
+    uint32_t holder;
+    Table names;    /* of the blocks pictured so far, and of all that the holder has */
+    uint8_t *seen;  /* a bit for each node */
+    uint32_t *pending;
+    size_t pending_room;
+    uint64_t spare; /* all ids below are in use */
+    Pictured *blocks;
+    size_t count, room;
+    uint32_t last;
+} Picture;
+
+/* The array with room for one more; NULL without memory, and then it is as before. */
+static void *with_room(void *array, size_t *room, size_t count, size_t size)
+{
+    if (count < *room)
+        return array;
+    size_t more = *room ? *room + *room / 2 : 64;
+    void *fresh = more > SIZE_MAX / size ? NULL : PyMem_Realloc(array, more * size);
+    if (fresh)
+        *room = more;
+    return fresh;
+}
+
+/* The id of a block: the holder's own, or for one that it does not have any id that it does not use. */
+static bool name(Picture *picture, uint32_t node, uint64_t *id)
+{
+    Key key = {0, node};
+    if (table_find(&picture->names, key, NULL, id))
+        return true;
+    while (tree_locate(picture->tree, picture->holder, picture->spare))
+        picture->spare++;
+    if (!table_make_room(&picture->names, key))
+        return false;
+    *id = picture->spare++;
+    table_put(&picture->names, key, node, *id);
+    return true;
+}
+
+static bool add(Picture *picture, uint32_t number)
+{
+    const Node *node = tree_node(picture->tree, number);
+    Pictured block = {.local = node->local, .first = node->parent == ROOT, .follows = node->parent == picture->last};
+    block.follows &= !block.first;
+    block.tiers = (uint8_t)holders_get(node->holders, picture->holder);
+    if (!name(picture, number, &block.id) || (!block.first && !name(picture, node->parent, &block.parent_id)))
+        return false;
+    Pictured *blocks = with_room(picture->blocks, &picture->room, picture->count, sizeof block);
+    if (!blocks)
+        return false;
+    picture->blocks = blocks;
+    picture->blocks[picture->count++] = block;
+    picture->last = number;
+    return true;
+}
+
+/* Add a block, after all before it that are not in the picture yet. */
+static bool add_path(Picture *picture, uint32_t node)
+{
+    size_t count = 0;
+    for (; node != ROOT && !(picture->seen[node / 8] >> node % 8 & 1); node = tree_node(picture->tree, node)->parent) {
+        uint32_t *pending = with_room(picture->pending, &picture->pending_room, count, sizeof node);
+        if (!pending)
+            return false;
+        picture->pending = pending;
+        pending[count++] = node;
+        picture->seen[node / 8] |= (uint8_t)(1 << node % 8);
+    }
+    while (count)
+        if (!add(picture, picture->pending[--count]))
+            return false;
+    return true;
+}
+
+static int later_first(const void *one, const void *other)
+{
+    uint32_t a = *(const uint32_t *)one, b = *(const uint32_t *)other;
+    return a < b ? 1 : a > b ? -1 : 0;
+}
+
+/* The blocks of a holder, those with high numbers first: these mostly end a prompt, so that it comes as a whole. */
+static uint32_t *held_blocks(Picture *picture)
+{
+    const Table *ids = &picture->tree->caches[picture->holder].ids;
+    uint32_t *held = PyMem_Malloc((ids->used + 1) * sizeof *held);
+    size_t count = 0;
+    for (size_t number = 0; held && ids->used && number < (size_t)1 << ids->shard_bits; number++) {
+        const Shard *shard = &ids->shards[number];
+        for (uint32_t at = 0; at < shard->size; at++) {
+            Key key = {0, shard->nodes[at]};
+            if (!key.number)
+                continue;
+            if (!table_make_room(&picture->names, key)) {
+                PyMem_Free(held);
+                return NULL;
+            }
+            table_put(&picture->names, key, key.number, shard->ids[at]);
+            held[count++] = key.number;
+        }
+    }
+    if (held)
+        qsort(held, count, sizeof *held, later_first);
+    return held;
+}
+
+Pictured *tree_picture(const Tree *tree, uint32_t holder, size_t *count)
+{
+    Picture picture = {.tree = tree, .holder = holder, .names = {.keyed = BY_NODE}};
+    picture.seen = PyMem_Calloc(tree->end / 8 + 1, 1);
+    picture.blocks = with_room(NULL, &picture.room, 0, sizeof *picture.blocks); /* not NULL for a holder of nothing */
+    uint32_t *held = held_blocks(&picture);
+    bool done = picture.seen && picture.blocks && held;
+    for (size_t at = 0; done && at < tree->caches[holder].ids.used; at++)
+        done = add_path(&picture, held[at]);
+    PyMem_Free(held);
+    PyMem_Free(picture.seen);
+    PyMem_Free(picture.pending);
+    table_free(&picture.names);
+    if (!done) {
+        PyMem_Free(picture.blocks);
+        return NULL;
+    }
+    *count = picture.count;
+    return picture.blocks;
+}
