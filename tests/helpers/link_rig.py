@@ -19,6 +19,7 @@ from appliance.transport.nurseries import open_inner_nursery
 from appliance.wire.pair import open_pair
 from appliance.wire.sockets import connect_unix
 from appliance.wire.streams import ByteStream
+from tests.fakes.stream_sinks import RecordingSink
 from tests.fakes.token_engine import TokenEngine, make_card
 from tests.helpers.faulty_stream import FaultyStream
 from tests.helpers.waiting import until
@@ -114,3 +115,10 @@ def make_request(tokens: int = 5, *, task: Task = "generate", deadline_s: float 
         stop=StopConditions(max_tokens=tokens),
         deadline_s=deadline_s,
     )
+
+
+async def run_stream(rig: LinkRig, sink: RecordingSink, tokens: int = 5) -> None:
+    """A stream of so many tokens, from its start to its end."""
+    with rig.links.open(WORKER, make_request(tokens), sink):
+        with trio.fail_after(5):
+            await sink.ended.wait()
