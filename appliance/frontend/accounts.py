@@ -3,9 +3,9 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from types import TracebackType
 
+import msgspec
 import trio
 
 from appliance.core.errors import (
@@ -34,8 +34,7 @@ ERROR_TYPES: tuple[tuple[type[ApplianceError], str], ...] = (
 )
 
 
-@dataclass(slots=True, kw_only=True)
-class Account:
+class Account(msgspec.Struct, kw_only=True, eq=False):
     """One request while it runs. Times are `time.perf_counter` seconds."""
 
     id: RequestId
@@ -49,15 +48,15 @@ class Account:
     first_token: float | None = None
     gaps: Sequence[float] = ()
     """Seconds between the tokens of its streams."""
-    workers: list[str] = field(default_factory=list)
+    workers: list[str] = []
     """Workers that it ran on, in order."""
-    prefill_workers: list[str] = field(default_factory=list)
+    prefill_workers: list[str] = []
     """Workers that computed prompts for those, in order."""
     prepared: float | None = None
     """When its prompt was ready to be placed."""
     last_step_s: float | None = None
     """From the last tokens to the end of the answer."""
-    routed: Routed = field(default_factory=Routed)
+    routed: Routed = msgspec.field(default_factory=Routed)
     error: ApplianceError | None = None
     """Set when the answer ended in an error inside the stream."""
     produced: Callable[[], int] | None = None

@@ -2,7 +2,8 @@
 
 import time
 from collections import deque
-from dataclasses import dataclass
+
+import msgspec
 
 from appliance.core.generation import PublicEndpoint
 from appliance.core.identity import RequestId
@@ -12,8 +13,7 @@ TTFT_WINDOW_S = 30.0
 """How far back the times to the first token go that describe the load of now."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndedRequest:
+class EndedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One request after its end. Times are `time.perf_counter` seconds."""
 
     id: RequestId

@@ -1,16 +1,16 @@
 """What routing did for one request: where it went, what its worker had cached, and how long each part took."""
 
 import time
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from appliance.core.identity import instance_number
 from appliance.routing.router import Placement, Router
 from appliance.telemetry.spans import Attribute, RequestTrace
 
 
-@dataclass(slots=True)
-class Routed:
+class Routed(msgspec.Struct, eq=False):
     """Facts of one request, of its latest placement. Times are `time.perf_counter` seconds."""
 
     worker: Placement | None = None

@@ -122,12 +122,12 @@ class Answer:
     @property
     def first_at(self) -> float | None:
         """`time.perf_counter` of the first token of any choice."""
-        return min((choice.first_at for choice in self.choices if choice.first_at is not None), default=None)
+        return min([choice.first_at for choice in self.choices if choice.first_at is not None], default=None)
 
     @property
     def last_step_at(self) -> float:
         """`time.perf_counter` of the latest tokens of any choice; 0 before there are any."""
-        return max(choice.last_step_at for choice in self.choices)
+        return max([choice.last_step_at for choice in self.choices])
 
     @property
     def gaps(self) -> list[float]:
@@ -144,24 +144,22 @@ class Answer:
         return usage
 
     def _count_usage(self) -> Usage:
-        prompts, cached = 0, 0
-        for choice, prompt in zip(self.choices[:: self._request.n], self._prompts, strict=True):
+        prompts, cached, reasoning, each = 0, 0, 0, self._request.n
+        for choice in self.choices:
+            reasoning += choice.reasoning_tokens
+            if choice.index % each:
+                continue  # its prompt was counted with another choice
             seen = choice.engine_usage
             # A prompt that went out as text was counted by the engine only.
-            tokens = prompt.tokens or (0 if seen is None else seen.prompt_tokens)
+            tokens = self._prompts[choice.index // each].tokens or (0 if seen is None else seen.prompt_tokens)
             prompts += tokens
             # A choice that moved had some of its own output in the second prompt.
             cached += 0 if seen is None else min(seen.cached_tokens, tokens)
-        return Usage(
-            prompt_tokens=prompts,
-            completion_tokens=self.produced(),
-            cached_tokens=cached,
-            reasoning_tokens=sum(choice.reasoning_tokens for choice in self.choices),
-        )
+        return Usage(prompts, self.produced(), cached, reasoning)
 
     def produced(self) -> int:
         """Output tokens up to now."""
-        return sum(len(choice.token_ids) for choice in self.choices)
+        return sum([len(choice.token_ids) for choice in self.choices])
 
     def timing(self) -> Members:
         """`nvext.timing` as it is now, in milliseconds."""

@@ -153,10 +153,14 @@ class ChoiceStream:
         """The finished choice. Raises `InternalError` when it has not finished."""
         if self.finish is None:
             raise InternalError("cannot show a choice that has not finished")
-        parts = merged([TextPart("".join(self._texts)), *self._parts])
+        text = "".join(self._texts)
+        parts: list[OutputPart] = [TextPart(text)] if text else []
+        if self._parts:
+            parts = merged([*parts, *self._parts])
+            text = "".join(part.text for part in parts if isinstance(part, TextPart))
         return ChoiceOutcome(
             index=self.index,
-            text="".join(part.text for part in parts if isinstance(part, TextPart)),
+            text=text,
             finish=self.finish,
             parts=parts,
             stop_string=self.stop_string,

@@ -1,6 +1,6 @@
 """What a front end keeps of requests that have ended, and what it says about its load."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 import pytest
 import trio
