@@ -6,11 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from appliance.core.errors import (
-    Overloaded,
-    WorkerLost,
-    WorkerTimeout,
-)
+from appliance.core.errors import Overloaded, WorkerLost, WorkerTimeout
 from appliance.core.identity import WorkerId
 from appliance.transport.limits import LinkLimits
 from tests.fakes.stream_sinks import RecordingSink

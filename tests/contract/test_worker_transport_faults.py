@@ -6,12 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from appliance.core.errors import (
-    BodyTooLarge,
-    EngineFailed,
-    InvalidRequest,
-    WorkerLost,
-)
+from appliance.core.errors import BodyTooLarge, EngineFailed, InvalidRequest, WorkerLost
 from appliance.transport.limits import LinkLimits
 from tests.fakes.stream_sinks import RecordingSink
 from tests.fakes.token_engine import TokenEngine
