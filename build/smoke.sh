@@ -4,6 +4,7 @@ set -euo pipefail
 
 binary=$(realpath "${1:?usage: build/smoke.sh EXECUTABLE}")
 limit_mb=60
+compgen -G "$(dirname "$0")/../appliance/routing/native/*.so" >/dev/null && native=yes || native=no
 room=$(mktemp -d)
 trap 'rm -rf "$room"' EXIT
 cd "$room"
@@ -21,6 +22,10 @@ bare models show demo | grep -q tokenizer.json || fail "the demo model is missin
 for verb in serve worker frontend chat get config keys doctor top backup restore logs indexer router; do
   bare "$verb" --help >/dev/null || fail "$verb does not load"
 done
+# What is compiled in the checkout must be in the executable.
+if [ "$native" = yes ]; then
+  { bare doctor --state-dir "$room/state" || true; } | grep -q 'prefix index is native' || fail "the native code is missing"
+fi
 code=0
 bare status --state-dir "$room/state" 2>/dev/null || code=$?
 [ "$code" = 3 ] || fail "status without an appliance ends with $code, not 3"

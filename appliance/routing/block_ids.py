@@ -5,6 +5,7 @@ its holders nothing; only a holder that calls it otherwise needs an alias of its
 """
 
 from collections.abc import Iterator
+from operator import index as to_int
 from struct import Struct
 
 from appliance.routing.block_table import BlockTable
@@ -53,8 +54,8 @@ class BlockIds:
 
     def locate(self, holder: int, own_id: int) -> Place | None:
         """The block that a holder has in some tier and calls so."""
-        if not 0 <= own_id <= _WORD:
-            return None  # no block has such an id
+        if not 0 <= to_int(own_id) <= _WORD:  # a float may be equal to an id and is none
+            return None
         aliases = self._aliases.get(holder)
         block_id = own_id
         if aliases is not None:

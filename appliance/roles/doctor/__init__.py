@@ -10,6 +10,7 @@ from appliance.roles.doctor.host_checks import (
     check_executable,
     check_limits,
     check_memory,
+    check_native_code,
     check_shared_memory,
     check_system,
 )
@@ -20,6 +21,7 @@ Check = Callable[[Scene], Iterable[Finding]]
 
 CHECKS: dict[str, Check] = {
     "executable": check_executable,
+    "native code": check_native_code,
     "system": check_system,
     "settings": check_settings,
     "state": check_state_dir,

@@ -13,6 +13,7 @@ import psutil
 from appliance import __version__
 from appliance.roles.doctor.finding import Finding, Scene, fail, in_gb, ok, warn
 from appliance.roles.own_executable import frozen
+from appliance.routing.prefix_index import is_native
 
 KERNEL = (5, 4)  # pidfd
 GLIBC = (2, 35)
@@ -32,6 +33,15 @@ def check_executable(scene: Scene) -> Iterator[Finding]:
         yield fail(f"{sys.executable} cannot be executed", "give it the right again: chmod +x")
         return
     yield ok(f"{__version__} ({form}), {sys.executable}")
+
+
+def check_native_code(scene: Scene) -> Iterator[Finding]:
+    """Whether what is hot is compiled."""
+    if is_native():
+        yield ok("the prefix index is native code")
+    else:
+        text = "the prefix index runs in Python, which costs CPU time for workers that report many cache events"
+        yield warn(text, "install the one-file build, or build with a C compiler and Python's headers: make venv")
 
 
 def check_system(scene: Scene) -> Iterator[Finding]:

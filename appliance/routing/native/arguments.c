@@ -8,14 +8,24 @@ void free_words(Words *words)
         PyMem_Free(words->values);
 }
 
-/* An unsigned 64-bit number. -1 with OverflowError or TypeError. */
 int read_word(PyObject *object, uint64_t *word)
 {
-    PyObject *number = PyNumber_Index(object);
-    if (!number)
-        return -1;
-    *word = PyLong_AsUnsignedLongLong(number);
-    Py_DECREF(number);
+    if (PyLong_CheckExact(object)) {
+        /* Twice as fast as the other function for the half of all hashes that is below 2^63. */
+        int overflow;
+        long long value = PyLong_AsLongLongAndOverflow(object, &overflow);
+        if (value >= 0 && !overflow) {
+            *word = (uint64_t)value;
+            return 0;
+        }
+        *word = PyLong_AsUnsignedLongLong(object);
+    } else {
+        PyObject *number = PyNumber_Index(object);
+        if (!number)
+            return -1;
+        *word = PyLong_AsUnsignedLongLong(number);
+        Py_DECREF(number);
+    }
     return *word == UINT64_MAX && PyErr_Occurred() ? -1 : 0;
 }
 
