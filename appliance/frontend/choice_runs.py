@@ -26,6 +26,8 @@ from appliance.routing.weights import Role
 
 PING_S = 10.0
 """Longest silence in protocols that have something to break it with."""
+RETRY_S = 0.25
+"""Before the first try on a worker that has just failed the request, if there is no other; doubled for the next one."""
 
 
 class ChoiceRun:
@@ -306,9 +308,13 @@ class AnswerRun:
         run.leave()
         run.moves += 1
         self._accounts.moved(self._account, ongoing=bool(run.choice.token_ids))
+        model = run.request.model
         if run.worker is not None:
             self._lost.add(run.worker)
-        await self._router.wait_ready(run.request.model, self._settings.hold_s)
+            if self._router.ready_workers(model) and not self._router.has_beside(model, self._lost):
+                # What failed may be a server behind the worker. Soon it works again, or the worker is known to be gone.
+                await trio.sleep(RETRY_S * 2 ** (run.moves - 1))
+        await self._router.wait_ready(model, self._settings.hold_s)
 
     def _is_worth_a_move(self, index: int) -> bool:
         """What the answer asks, in the pump, when a choice fails."""

@@ -1,6 +1,6 @@
 """The pools of a router: per model one that generates and one that only computes prompts, and who is in which."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from appliance.core.identity import ModelName, WorkerId
@@ -111,6 +111,11 @@ class Pools:
         if (enforced or pool.needs_prefill) and not self.prefill_workers(model):
             return len({slot.worker for slot in pool.slots if runs_whole(slot.card, enforced)})
         return pool.worker_count
+
+    def has_beside(self, model: ModelName, workers: Collection[WorkerId]) -> bool:
+        """Others than these generate for a model."""
+        scheduler = self._generate.get(model)
+        return scheduler is not None and any(slot.worker not in workers for slot in scheduler.pool.slots)
 
     def prefill_workers(self, model: ModelName) -> int:
         scheduler = self._prefill.get(model)

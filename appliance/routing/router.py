@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -185,6 +185,10 @@ class Router:
     def ready_workers(self, model: ModelName) -> int:
         """Workers that generate for a model; 0 as long as too few have come, or prefill workers are missing."""
         return self._pools.ready_workers(model)
+
+    def has_beside(self, model: ModelName, workers: Collection[WorkerId]) -> bool:
+        """Others than these generate for a model."""
+        return self._pools.has_beside(model, workers)
 
     def prefill_workers(self, model: ModelName) -> int:
         """Workers that compute prompts for the decode workers of a model."""

@@ -1,10 +1,11 @@
 """Choices on their way through workers: what the next worker is asked for, and who may move when."""
 
 from contextlib import AbstractAsyncContextManager
+from itertools import pairwise
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from appliance.core.errors import EngineFailed, ModelNotReady, WorkerLost, WorkerTimeout
 from appliance.core.identity import WorkerId
@@ -72,6 +73,7 @@ async def test_stream_that_has_all_its_tokens_is_complete_without_another_worker
 
 async def test_moves_are_limited_and_the_last_loss_is_an_error_in_the_stream() -> None:
     async with scene(settings=RequestSettings(migration_limit=2)) as it:
+        it.join("three")
         for _ in range(3):
             it.stage.say("a")
             it.stage.lose()
@@ -80,6 +82,22 @@ async def test_moves_are_limited_and_the_last_loss_is_an_error_in_the_stream() -
         assert len(it.stage.asked) == 3
         assert it.error is None
         assert it.client.body.count(b"worker_lost") == 1
+
+
+async def test_the_only_worker_is_given_time_before_it_is_tried_again(autojump_clock: MockClock) -> None:
+    async with scene() as it:
+        it.leave("two")
+        tried_at = [trio.current_time()]
+        for _ in range(3):
+            opened = it.stage.opened
+            it.stage.lose()
+            await opened.wait()
+            tried_at.append(trio.current_time())
+        pauses = [later - earlier for earlier, later in pairwise(tried_at)]
+        assert pauses == pytest.approx([0.25, 0.5, 1.0])
+        it.stage.say("abc", last=True)
+        await it.ended.wait()
+        assert it.error is None
 
 
 @pytest.mark.parametrize(("stream", "shown", "moves"), [(True, True, False), (True, False, True), (False, True, True)])
