@@ -1,6 +1,6 @@
 """Cost of the request path: CPU of the front end per token, TTFT and errors, for mocker steps of 0 and 6 ms.
 
-python -m tests.bench.frontend [--binary PATH] [--seconds 5] [--quick]
+python -m tests.bench.frontend [--binary PATH] [--router-mode kv] [--seconds 5] [--quick]
 """
 
 import argparse
@@ -13,10 +13,11 @@ from pathlib import Path
 
 import psutil
 
-from tests.bench.load import Load, Outcome, run_load
+from tests.bench.load import Load, Outcome, request_bytes, run_load
 from tests.e2e.appliance_process import Appliance, appliance
 
 STREAMS = (1, 16, 64, 256)
+LONG_TOKENS = 4000
 HEADER = (
     f"{'case':28}{'streams':>8}{'osl':>6}{'CPU ms/1k tok':>15}{'tok/s':>9}{'TTFT p50':>10}{'p99 ms':>9}{'errors':>8}"
 )
@@ -66,20 +67,35 @@ def short_requests(one: Appliance, seconds: float) -> None:
     )
 
 
-def request_path(binary: str | None, seconds: float, quick: bool) -> None:
+def long_prompts(one: Appliance, seconds: float) -> None:
+    """CPU of the front end per request of LONG_TOKENS prompt tokens, whose words it has seen before."""
+    words = LONG_TOKENS * 100 // _prompt_tokens(one, words=100)
+    load = Load(port=one.port, model="m", clients=4, output_tokens=1, stream=False, input_words=words, seconds=seconds)
+    outcome, cpu = run_load(load, front_end_pids(one))
+    print(
+        f"prompt of {_prompt_tokens(one, words=words)} tokens (osl 1, 4 clients): "
+        f"{cpu / max(1, outcome.requests) * 1e3:.2f} ms of CPU, {outcome.requests / outcome.wall:.0f}/s, "
+        f"errors {dict(outcome.errors)}",
+        flush=True,
+    )
+
+
+def _prompt_tokens(one: Appliance, words: int) -> int:
+    """Tokens of a prompt of the load generator."""
+    load = Load(port=one.port, model="m", clients=1, output_tokens=1, stream=False, input_words=words)
+    asked = json.loads(request_bytes(load, 0).partition(b"\r\n\r\n")[2])
+    tokens: int = one.chat("m", asked["messages"][0]["content"], max_tokens=1)["usage"]["prompt_tokens"]
+    return tokens
+
+
+def request_path(binary: str | None, mode: str, seconds: float, quick: bool) -> None:
     """The matrix of steps and streams."""
     streams = (1, 64) if quick else STREAMS
     for step_ms in (0, 6):
         with tempfile.TemporaryDirectory() as folder:
-            args = (
-                "--engine",
-                "mocker",
-                "--engine-arg",
-                f"step_ms={step_ms}",
-                "--engine-arg",
-                "max_num_seqs=2048",
-                "m",
-            )
+            settings = (f"step_ms={step_ms}", "max_num_seqs=2048")
+            args = ("--engine", "mocker", *(part for one in settings for part in ("--engine-arg", one)))
+            args = (*args, "--router-mode", mode, "--context-length", "8192", "m")
             with appliance(binary, Path(folder) / "state", *args) as one:
                 kind = "flood" if step_ms == 0 else f"paced {step_ms} ms"
                 for count in streams:
@@ -89,6 +105,7 @@ def request_path(binary: str | None, seconds: float, quick: bool) -> None:
                 if step_ms == 0:
                     measure(one, f"{kind}", 1000, 64, seconds)
                     short_requests(one, seconds)
+                    long_prompts(one, seconds)
 
 
 def start_to_first_token(binary: str | None, runs: int = 5) -> None:
@@ -125,13 +142,23 @@ def _what(process: psutil.Process) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--binary", help="the executable to measure; without it `python -m appliance`")
+    parser.add_argument("--router-mode", default="kv", help="how requests are placed")
     parser.add_argument("--seconds", type=float, default=5.0, help="measured time per row")
     parser.add_argument("--quick", action="store_true", help="1 and 64 streams only")
     options = parser.parse_args(argv)
     binary = str(Path(options.binary).resolve()) if options.binary else None
-    print(json.dumps({"cpus": psutil.cpu_count(), "binary": bool(binary), "seconds per row": options.seconds}))
+    print(
+        json.dumps(
+            {
+                "cpus": psutil.cpu_count(),
+                "binary": bool(binary),
+                "seconds per row": options.seconds,
+                "mode": options.router_mode,
+            }
+        )
+    )
     print(HEADER)
-    request_path(binary, options.seconds, options.quick)
+    request_path(binary, options.router_mode, options.seconds, options.quick)
     parsers_at_work(binary, options.seconds)
     start_to_first_token(binary)
     idle_memory(binary)
