@@ -1,4 +1,4 @@
-"""Times the prefix index and the block hashes: run with `python -m tests.bench.prefix_index`.
+"""Times both prefix indexes and the block hashes: run with `python -m tests.bench.prefix_index`.
 
 Prints CPU time, the best of several rounds, because wall time on a shared machine says little. Memory is what the
 allocator hands out (tracemalloc) after a fill, the event lists not counted.
@@ -15,46 +15,52 @@ from appliance.core.identity import WorkerId
 from appliance.core.kv_events import RemovedBlocks, StoredBlocks
 from appliance.routing.block_hash import LocalHash, local_hashes, sequence_hashes
 from appliance.routing.index_events import BlockId, Holder
-from appliance.routing.prefix_index import PrefixIndex, new_index
+from appliance.routing.prefix_index import PrefixIndex
 from tests.bench.cpu_time import cpu_s
+from tests.helpers.prefix_indexes import available, make_index
 
 Chain = list[int]
 
 
 def main() -> None:
-    """Print one line per measurement."""
+    """Print one line per measurement, with a column for each implementation."""
+    kinds = available()
+    print(f"{'':<60} {' '.join(f'{kind:>14}' for kind in kinds)}")
     for depth, workers in ((256, 64), (2048, 512)):
         print(f"find_matches, depth {depth}, {workers} workers")
         for name, build in SHAPES.items():
-            query = chain(Random(1), depth)
-            index = build(query, workers)
-            calls = 2000 if depth < 1000 else 100
-            show(f"  {name}", cpu_s(partial(ask, index, query, calls)) / calls * 1e6, "us")
+            query, calls = chain(Random(1), depth), 2000 if depth < 1000 else 100
+            indexes = [build(make_index(kind), query, workers) for kind in kinds]
+            show(f"  {name}", [cpu_s(partial(ask, index, query, calls)) / calls * 1e6 for index in indexes], "us")
     print("stored and removed events, 64 holders")
-    for name, length, blocks in (
-        ("16 blocks a call", 16, 1024),
-        ("1 block a call", 1, 256),
-        ("all in one", 1024, 1024),
+    for name, length, blocks, shared in (
+        ("own prompts, 16 blocks a call", 16, 1024, False),
+        ("own prompts, 1 block a call", 1, 256, False),
+        ("own prompts, all in one", 1024, 1024, False),
+        ("one prompt, 16 blocks a call", 16, 1024, True),
     ):
-        stored, removed = event_rates(length, blocks, shared=False)
-        show(f"  own prompts, {name}: stored", stored, "blocks/s")
-        show(f"  own prompts, {name}: removed, last first", removed, "blocks/s")
-    stored, removed = event_rates(16, 1024, shared=True)
-    show("  one prompt, 16 blocks a call: stored", stored, "blocks/s")
-    show("  one prompt, 16 blocks a call: removed", removed, "blocks/s")
+        stored, removed = zip(*(event_rates(kind, length, blocks, shared=shared) for kind in kinds), strict=True)
+        show(f"  {name}: stored", stored, "blocks/s")
+        show(f"  {name}: removed, last first", removed, "blocks/s")
     print("memory for a million entries")
-    for name, count, length, shared in (
-        ("own prompts of 1,024 blocks", 64, 1024, False),
-        ("own prompts of 16 blocks", 64, 16, False),
-        ("prompts shared by 8 holders", 8, 1024, True),
+    for name, count, length, shared, own_ids in (
+        ("own prompts of 1,024 blocks", 64, 1024, False, False),
+        ("own prompts of 16 blocks", 64, 16, False, False),
+        ("own prompts of 16 blocks, 512 holders", 512, 16, False, False),
+        ("prompts shared by 8 holders", 8, 1024, True, False),
+        ("the same, each holder with ids of its own", 8, 1024, True, True),
     ):
-        show(f"  {name}", mebibytes(count, length, shared=shared), "MiB")
-    show("  the same, each holder with ids of its own", mebibytes(8, 1024, shared=True, own_ids=True), "MiB")
+        used = [mebibytes(kind, count, length, shared=shared, own_ids=own_ids) for kind in kinds]
+        show(f"  {name}", used, "MiB")
+    print("one of 64 workers with a million blocks in prompts of 16")
+    copied, cleared = zip(*map(dump_and_clear_s, kinds), strict=True)
+    show("  all as events", [seconds * 1e3 for seconds in copied], "ms")
+    show("  cleared", [seconds * 1e3 for seconds in cleared], "ms")
     tokens = [Random(2).randrange(150_000) for _ in range(32_768)]
     hashes = local_hashes(tokens, 16)
     print("block hashes, 32,768 tokens in blocks of 16")
-    show("  local", cpu_s(lambda: local_hashes(tokens, 16)) / len(hashes) * 1e9, "ns a block")
-    show("  sequence", cpu_s(lambda: sequence_hashes(hashes)) / len(hashes) * 1e9, "ns a block")
+    show("  local", [cpu_s(lambda: local_hashes(tokens, 16)) / len(hashes) * 1e9], "ns a block")
+    show("  sequence", [cpu_s(lambda: sequence_hashes(hashes)) / len(hashes) * 1e9], "ns a block")
 
 
 def chain(random: Random, length: int) -> list[LocalHash]:
@@ -71,33 +77,31 @@ def holders(count: int) -> list[Holder]:
     return [Holder(WorkerId(f"worker-{number}")) for number in range(count)]
 
 
-def all_of_it(query: list[LocalHash], workers: int) -> PrefixIndex:
+def all_of_it(index: PrefixIndex, query: list[LocalHash], workers: int) -> PrefixIndex:
     """Every worker has the whole prompt."""
-    index = new_index()
     for holder in holders(workers):
         index.store(holder, ids_of(query), query)
     return index
 
 
-def staggered(query: list[LocalHash], workers: int) -> PrefixIndex:
+def staggered(index: PrefixIndex, query: list[LocalHash], workers: int) -> PrefixIndex:
     """Each worker has a little more of the prompt than the one before it."""
-    index = new_index()
     for number, holder in enumerate(holders(workers), 1):
         depth = len(query) * number // workers
         index.store(holder, ids_of(query[:depth]), query[:depth])
     return index
 
 
-def comb(query: list[LocalHash], workers: int) -> PrefixIndex:
+def comb(index: PrefixIndex, query: list[LocalHash], workers: int) -> PrefixIndex:
     """The same, and each goes on with blocks of its own from there."""
-    index, random = new_index(), Random(3)
+    random = Random(3)
     for number, holder in enumerate(holders(workers), 1):
         own = query[: len(query) * number // workers - 1] + chain(random, 8)
         index.store(holder, ids_of(own), own)
     return index
 
 
-SHAPES: dict[str, Callable[[list[LocalHash], int], PrefixIndex]] = {
+SHAPES: dict[str, Callable[[PrefixIndex, list[LocalHash], int], PrefixIndex]] = {
     "all have all of it": all_of_it,
     "each has a little more": staggered,
     "the same, own blocks behind it": comb,
@@ -109,7 +113,7 @@ def ask(index: PrefixIndex, query: list[LocalHash], calls: int) -> None:
         index.find_matches(query)
 
 
-def event_rates(length: int, blocks: int, *, shared: bool) -> tuple[float, float]:
+def event_rates(kind: str, length: int, blocks: int, *, shared: bool) -> tuple[float, float]:
     """Blocks a second that one core stores and removes; prompts of `blocks` reported `length` at a time."""
     best_store = best_remove = 0.0
     for seed in range(3):
@@ -124,7 +128,7 @@ def event_rates(length: int, blocks: int, *, shared: bool) -> tuple[float, float
                 stores.append((holder, StoredBlocks(ids[part], list(hashes[part]), ids[at - 1] if at else None)))
             ends = range(blocks, 0, -length)
             removals.extend((holder, RemovedBlocks(ids[end - length : end][::-1])) for end in ends)
-        index = new_index()
+        index = make_index(kind)
         start = time.process_time()
         for holder, stored in stores:
             index.apply(holder, stored)
@@ -137,10 +141,10 @@ def event_rates(length: int, blocks: int, *, shared: bool) -> tuple[float, float
     return best_store, best_remove
 
 
-def mebibytes(count: int, length: int, *, shared: bool, own_ids: bool = False) -> float:
+def mebibytes(kind: str, count: int, length: int, *, shared: bool, own_ids: bool = False) -> float:
     """Memory of an index with a million entries, per million."""
     random = Random(5)
-    index = new_index()
+    index = make_index(kind)
     names = holders(count)
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
@@ -156,14 +160,28 @@ def mebibytes(count: int, length: int, *, shared: bool, own_ids: bool = False) -
     return used / 2**20 * 1_000_000 / len(index)
 
 
+def dump_and_clear_s(kind: str) -> tuple[float, float]:
+    """CPU seconds to say and to forget what one of many holders has."""
+    index, names = make_index(kind), holders(64)
+    for number, hashes in zip(range(62_500), prompts(Random(6), 16), strict=False):
+        index.store(names[number % 64], ids_of(hashes), hashes)
+    start = time.process_time()
+    for holder, _ in index.dump():
+        if holder != names[0]:
+            break
+    middle = time.process_time()
+    index.clear(names[0].worker)
+    return middle - start, time.process_time() - middle
+
+
 def prompts(random: Random, length: int) -> Iterable[list[LocalHash]]:
     while True:
         yield chain(random, length)
 
 
-def show(what: str, value: float, unit: str) -> None:
+def show(what: str, values: Iterable[float], unit: str) -> None:
     """One line of the table."""
-    print(f"{what:<60} {value:14,.1f} {unit}", flush=True)
+    print(f"{what:<60} {' '.join(f'{value:14,.1f}' for value in values)} {unit}", flush=True)
 
 
 if __name__ == "__main__":

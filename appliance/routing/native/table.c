@@ -2,7 +2,7 @@
 
 #include "tree.h"
 
-enum { FIRST_SLOTS = 8, MANY = 1 << 15, MANY_BITS = 8 };
+enum { FIRST_SLOTS = 8, MANY = 1 << 13, MANY_BITS = 8 };
 
 static uint64_t mix(Key key)
 {

@@ -93,13 +93,20 @@ bool tree_match(const Tree *tree, const uint64_t *locals, size_t count, uint32_t
 }
 
 typedef struct {
+    uint64_t id;
+    uint32_t node;
+} Named;
+
+typedef struct {
     const Tree *tree;
     uint32_t holder;
-    Table names;    /* of the blocks pictured so far, and of all that the holder has */
+    Named *held; /* all blocks of the holder, those with high numbers first */
+    size_t held_count, at;
+    Table gaps;     /* made-up ids of blocks that others follow */
+    uint64_t spare; /* all ids below are in use */
     uint8_t *seen;  /* a bit for each node */
     uint32_t *pending;
     size_t pending_room;
-    uint64_t spare; /* all ids below are in use */
     Pictured *blocks;
     size_t count, room;
     uint32_t last;
@@ -117,34 +124,72 @@ static void *with_room(void *array, size_t *room, size_t count, size_t size)
     return fresh;
 }
 
+static int later_first(const void *one, const void *other)
+{
+    uint32_t a = ((const Named *)one)->node, b = ((const Named *)other)->node;
+    return a < b ? 1 : a > b ? -1 : 0;
+}
+
+/* Blocks with high numbers mostly end a prompt, so that what starts with them comes as a whole. */
+static bool sort_held(Picture *picture)
+{
+    const Table *ids = &picture->tree->caches[picture->holder].ids;
+    picture->held = PyMem_Malloc((ids->used + 1) * sizeof *picture->held);
+    if (!picture->held)
+        return false;
+    for (size_t number = 0; ids->used && number < (size_t)1 << ids->shard_bits; number++) {
+        const Shard *shard = &ids->shards[number];
+        for (uint32_t at = 0; at < shard->size; at++)
+            if (shard->nodes[at])
+                picture->held[picture->held_count++] = (Named){shard->ids[at], shard->nodes[at]};
+    }
+    qsort(picture->held, picture->held_count, sizeof *picture->held, later_first);
+    return true;
+}
+
 /* The id of a block: the holder's own, or for one that it does not have any id that it does not use. */
 static bool name(Picture *picture, uint32_t node, uint64_t *id)
 {
+    if (picture->at && picture->held[picture->at - 1].node == node) { /* mostly: it follows the one before */
+        *id = picture->held[--picture->at].id;
+        return true;
+    }
+    Named wanted = {0, node};
+    Named *found = bsearch(&wanted, picture->held, picture->held_count, sizeof wanted, later_first);
+    if (found) {
+        picture->at = (size_t)(found - picture->held);
+        *id = found->id;
+        return true;
+    }
     Key key = {0, node};
-    if (table_find(&picture->names, key, NULL, id))
+    if (table_find(&picture->gaps, key, NULL, id))
         return true;
     while (tree_locate(picture->tree, picture->holder, picture->spare))
         picture->spare++;
-    if (!table_make_room(&picture->names, key))
+    if (!table_make_room(&picture->gaps, key))
         return false;
     *id = picture->spare++;
-    table_put(&picture->names, key, node, *id);
+    table_put(&picture->gaps, key, node, *id);
     return true;
 }
 
 static bool add(Picture *picture, uint32_t number)
 {
     const Node *node = tree_node(picture->tree, number);
-    Pictured block = {.local = node->local, .first = node->parent == ROOT, .follows = node->parent == picture->last};
-    block.follows &= !block.first;
-    block.tiers = (uint8_t)holders_get(node->holders, picture->holder);
-    if (!name(picture, number, &block.id) || (!block.first && !name(picture, node->parent, &block.parent_id)))
-        return false;
-    Pictured *blocks = with_room(picture->blocks, &picture->room, picture->count, sizeof block);
+    Pictured *blocks = with_room(picture->blocks, &picture->room, picture->count, sizeof *blocks);
     if (!blocks)
         return false;
     picture->blocks = blocks;
-    picture->blocks[picture->count++] = block;
+    Pictured block = {.local = node->local, .first = node->parent == ROOT};
+    block.follows = !block.first && node->parent == picture->last;
+    block.tiers = (uint8_t)holders_get(node->holders, picture->holder);
+    if (block.follows)
+        block.parent_id = blocks[picture->count - 1].id;
+    else if (!block.first && !name(picture, node->parent, &block.parent_id))
+        return false;
+    if (!name(picture, number, &block.id))
+        return false;
+    blocks[picture->count++] = block;
     picture->last = number;
     return true;
 }
@@ -167,50 +212,18 @@ static bool add_path(Picture *picture, uint32_t node)
     return true;
 }
 
-static int later_first(const void *one, const void *other)
-{
-    uint32_t a = *(const uint32_t *)one, b = *(const uint32_t *)other;
-    return a < b ? 1 : a > b ? -1 : 0;
-}
-
-/* The blocks of a holder, those with high numbers first: these mostly end a prompt, so that it comes as a whole. */
-static uint32_t *held_blocks(Picture *picture)
-{
-    const Table *ids = &picture->tree->caches[picture->holder].ids;
-    uint32_t *held = PyMem_Malloc((ids->used + 1) * sizeof *held);
-    size_t count = 0;
-    for (size_t number = 0; held && ids->used && number < (size_t)1 << ids->shard_bits; number++) {
-        const Shard *shard = &ids->shards[number];
-        for (uint32_t at = 0; at < shard->size; at++) {
-            Key key = {0, shard->nodes[at]};
-            if (!key.number)
-                continue;
-            if (!table_make_room(&picture->names, key)) {
-                PyMem_Free(held);
-                return NULL;
-            }
-            table_put(&picture->names, key, key.number, shard->ids[at]);
-            held[count++] = key.number;
-        }
-    }
-    if (held)
-        qsort(held, count, sizeof *held, later_first);
-    return held;
-}
-
 Pictured *tree_picture(const Tree *tree, uint32_t holder, size_t *count)
 {
-    Picture picture = {.tree = tree, .holder = holder, .names = {.keyed = BY_NODE}};
+    Picture picture = {.tree = tree, .holder = holder, .gaps = {.keyed = BY_NODE}};
     picture.seen = PyMem_Calloc(tree->end / 8 + 1, 1);
     picture.blocks = with_room(NULL, &picture.room, 0, sizeof *picture.blocks); /* not NULL for a holder of nothing */
-    uint32_t *held = held_blocks(&picture);
-    bool done = picture.seen && picture.blocks && held;
-    for (size_t at = 0; done && at < tree->caches[holder].ids.used; at++)
-        done = add_path(&picture, held[at]);
-    PyMem_Free(held);
+    bool done = picture.seen && picture.blocks && sort_held(&picture);
+    for (size_t at = 0; done && at < picture.held_count; at++)
+        done = add_path(&picture, picture.held[at].node);
+    PyMem_Free(picture.held);
     PyMem_Free(picture.seen);
     PyMem_Free(picture.pending);
-    table_free(&picture.names);
+    table_free(&picture.gaps);
     if (!done) {
         PyMem_Free(picture.blocks);
         return NULL;
