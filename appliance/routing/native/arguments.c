@@ -11,7 +11,7 @@ void free_words(Words *words)
 int read_word(PyObject *object, uint64_t *word)
 {
     if (PyLong_CheckExact(object)) {
-        /* Twice as fast as the other function for the half of all hashes that is below 2^63. */
+        /* Faster than the other function, for the half of all hashes that is below 2^63. */
         int overflow;
         long long value = PyLong_AsLongLongAndOverflow(object, &overflow);
         if (value >= 0 && !overflow) {
@@ -29,7 +29,6 @@ int read_word(PyObject *object, uint64_t *word)
     return *word == UINT64_MAX && PyErr_Occurred() ? -1 : 0;
 }
 
-/* A sequence of them, to be freed unless this fails, with what `read_word` raises. */
 int read_words(PyObject *object, Words *words)
 {
     PyObject *sequence = PySequence_Fast(object, "needs a sequence of numbers");
@@ -67,7 +66,6 @@ int read_tier(PyObject *object)
     return -1;
 }
 
-/* Errors in the numbers of an event become ValueError, which says what is wrong with it. */
 int read_block_words(PyObject *object, Words *words)
 {
     if (!read_words(object, words))

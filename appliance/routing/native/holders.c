@@ -170,7 +170,6 @@ bool holders_any(Holders holders, int tier)
     return false;
 }
 
-/* Take from `alive` those that do not have the block in a tier, and put them into `gone`; whether there are any. */
 bool holders_keep(Holders holders, int tier, uint64_t *alive, uint64_t *gone, uint32_t words)
 {
     const Crowd *crowd = in_word(holders) ? NULL : crowd_of(holders);

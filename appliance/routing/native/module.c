@@ -70,7 +70,8 @@ static PyObject *store_words(BlockTree *self, PyObject *const *args, const Words
 {
     uint32_t number, node;
     if (ids->count != locals->count)
-        return PyErr_Format(PyExc_ValueError, "cannot store %zu blocks with %zu local hashes", ids->count, locals->count);
+        return PyErr_Format(PyExc_ValueError, "cannot store %zu blocks with %zu local hashes", ids->count,
+                            locals->count);
     int tier = read_tier(args[4]);
     int found = tier < 0 ? -1 : find_start(self, args[0], args[3], &number, &node);
     if (found <= 0)
@@ -173,7 +174,7 @@ static PyObject *find_matches(BlockTree *self, PyObject *locals)
     if (read_words(locals, &words))
         return NULL;
     uint32_t holder_count = self->tree.holder_count;
-    uint32_t *depths = PyMem_Calloc((size_t)TIERS * holder_count + 1, sizeof *depths);
+    uint32_t *depths = PyMem_New(uint32_t, (size_t)TIERS * holder_count + 1);
     bool done = depths && tree_match(&self->tree, words.values, words.count, depths);
     free_words(&words);
     PyObject *result = done ? answer_scores(self->names, depths, holder_count) : PyErr_NoMemory();

@@ -1,8 +1,7 @@
 /* The prefix index in C. A block is a node below the block before it; node 0 stands for the start of all prompts.
  *
- * Plain data: of Python the files share its allocator only, so that tracemalloc sees what the index takes. Everything
- * runs under the GIL. Functions that may need memory return false or 0 without it, and then have changed nothing but
- * what they say. */
+ * Plain data: of Python these files use its allocator only, so that tracemalloc sees what the index takes. Everything
+ * runs under the GIL. Functions that need memory and do not get it return false (or NULL) and have changed nothing. */
 
 #ifndef APPLIANCE_ROUTING_TREE_H
 #define APPLIANCE_ROUTING_TREE_H
@@ -55,8 +54,10 @@ typedef uint64_t Holders;
 #define NO_HOLDERS ((Holders)1)
 
 unsigned holders_get(Holders holders, uint32_t holder);
-bool holders_put(Holders *holders, uint32_t holder, unsigned tiers, uint32_t holder_count); /* taking away never fails */
+/* Make these the tiers of a holder; taking away never fails. */
+bool holders_put(Holders *holders, uint32_t holder, unsigned tiers, uint32_t holder_count);
 bool holders_any(Holders holders, int tier);
+/* Take from `alive` those that do not have the block in a tier, and put them into `gone`; whether there are any. */
 bool holders_keep(Holders holders, int tier, uint64_t *alive, uint64_t *gone, uint32_t words);
 void holders_free(Holders holders);
 
@@ -96,14 +97,18 @@ static inline Node *tree_node(const Tree *tree, uint32_t node)
     return &tree->chunks[node >> CHUNK_BITS][node & ((1u << CHUNK_BITS) - 1)];
 }
 
-bool tree_open(Tree *tree);
+bool tree_open(Tree *tree); /* where it fails, and where a tree is all zeros, closing it does no harm */
 void tree_close(Tree *tree);
-bool tree_add_holder(Tree *tree, uint32_t *holder);
+bool tree_add_holder(Tree *tree, uint32_t *holder); /* fails for more than MAX_HOLDERS, too */
 void tree_forget_holder(Tree *tree, uint32_t holder);
+
+/* These give ROOT where there is no such block. */
 uint32_t tree_child(const Tree *tree, uint32_t parent, uint64_t local);
 uint32_t tree_locate(const Tree *tree, uint32_t holder, uint64_t id);
+
+/* Store one block after another, and say which node it is; the holder's other block with this id is removed. */
 bool tree_store(Tree *tree, uint32_t holder, uint32_t parent, uint64_t id, uint64_t local, int tier, uint32_t *node);
-bool tree_remove(Tree *tree, uint32_t holder, uint64_t id, int tier);
+bool tree_remove(Tree *tree, uint32_t holder, uint64_t id, int tier); /* false: the holder does not have it there */
 
 /* walks.c: questions about more than one block. */
 
