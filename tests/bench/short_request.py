@@ -29,7 +29,7 @@ from appliance.frontend.catalog import Catalog
 from appliance.frontend.routes import PublicRoutes
 from appliance.frontend.service import GenerationService
 from appliance.frontend.token_service import TokenService
-from appliance.roles.frontend import spare_the_collector
+from appliance.roles.frontend_serving import spare_the_collector
 from appliance.routing.router import Router
 from appliance.telemetry.cells import Metrics
 from appliance.telemetry.metrics import TABLE

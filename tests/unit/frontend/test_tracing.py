@@ -10,7 +10,7 @@ from appliance.core.identity import ModelName, RequestId
 from appliance.core.requests import EngineRequest, EngineUsage, KvTransfer, StopConditions
 from appliance.frontend.accounts import Account
 from appliance.frontend.tracing import RequestTracer, follow, tell_workers
-from appliance.roles.frontend import access_line, on_done
+from appliance.roles.access_log import access_line, on_done
 from appliance.roles.trace_export import WorkerSpans
 from appliance.telemetry.sampling import Sampler
 from appliance.telemetry.spans import FinishedSpan

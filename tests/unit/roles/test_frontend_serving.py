@@ -4,7 +4,7 @@ import pytest
 
 from appliance.core.records import KeyRecord
 from appliance.core.settings import HttpSettings
-from appliance.roles.frontend import key_ring
+from appliance.roles.frontend_serving import key_ring
 from appliance.web.guards import hash_key
 
 KEY = KeyRecord(name="one", sha256=hash_key("secret"), created=0)
