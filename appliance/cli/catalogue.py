@@ -38,8 +38,8 @@ VERBS: dict[str, Entry] = {
     "config": Entry("config:config", "Show, check and explain the settings.", "Settings"),
     "completion": Entry("completion:completion", "Print the completion script of a shell.", "Settings"),
     "version": Entry("version:version", "Show version, commit and engines.", "Settings"),
-    "worker": Entry("roles:worker", "One engine process (started by serve).", "Roles"),
-    "frontend": Entry("roles:frontend", "One front-end process (started by serve).", "Roles"),
+    "worker": Entry("worker:worker", "One engine process, as serve starts it or by itself.", "Roles"),
+    "frontend": Entry("frontend:frontend", "One public port, as serve starts it or by itself.", "Roles"),
     "router": Entry("router:router", "Choose workers for prompts that others send.", "Roles"),
     "indexer": Entry("indexer:indexer", "Tell who holds which KV blocks, for routers.", "Roles"),
 }

@@ -7,7 +7,15 @@ from pathlib import Path
 from appliance.core.config import ChildEnvironment
 from appliance.core.paths import Paths
 from appliance.core.requests import Task
-from appliance.core.settings import HubSettings, LogSettings, Settings, SupervisionSettings, TraceSettings
+from appliance.core.settings import (
+    DrainSettings,
+    HubSettings,
+    LogSettings,
+    Settings,
+    SupervisionSettings,
+    TraceSettings,
+)
+from appliance.discovery.socket_places import SocketPlaces
 
 ENGINES = ("auto", "llamacpp", "mocker", "vllm", "sglang", "trtllm", "remote")
 """What `--engine` may be; `auto` looks at the model."""
@@ -77,13 +85,19 @@ class WorkerOptions:
     hub: HubSettings = field(default_factory=HubSettings)
     log: LogSettings = field(default_factory=LogSettings)
     trace: TraceSettings = field(default_factory=TraceSettings)
+    drain: DrainSettings = field(default_factory=DrainSettings)
+    """How long streams may run on after a stop signal; a supervisor says it anew."""
     debug: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrontendOptions:
-    """One front-end process. Its settings of the moment come over the bus; these hold until then."""
+    """One front-end process. With a supervisor its settings of the moment come over the bus; these hold until then."""
 
     child: ChildEnvironment
+    workers: SocketPlaces | None = None
+    """Where workers are found without a supervisor; None: the supervisor says it."""
     settings: Settings = field(default_factory=Settings)
+    warnings: tuple[str, ...] = ()
+    """What was odd about the settings, one line each, to be logged."""
     debug: bool = False

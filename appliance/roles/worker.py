@@ -18,6 +18,7 @@ from appliance.core.paths import transfer_folder
 from appliance.core.ports import AdapterHost, BackgroundEngine, Engine, KvEventSource, LoadSource, MetricsSource
 from appliance.core.requests import ModelCard
 from appliance.core.settings import DrainSettings
+from appliance.discovery.socket_places import worker_of
 from appliance.events.local_indexer import LocalIndexer
 from appliance.preprocess.answer_parsing import check_parser_names
 from appliance.roles.engine_choice import choose_engine, model_facts
@@ -26,6 +27,7 @@ from appliance.roles.launching import run_role
 from appliance.roles.model_names import default_served_name
 from appliance.roles.options import WorkerOptions
 from appliance.roles.signals import watch_stop_signals
+from appliance.roles.standalone import run_standalone
 from appliance.roles.trace_export import TraceExporter, WorkerSpans
 from appliance.roles.worker_adapters import WorkerAdapters
 from appliance.roles.worker_health import WorkerHealth
@@ -46,6 +48,7 @@ from appliance.wire.bus_messages import (
     Stop,
     Wake,
 )
+from appliance.wire.sockets import listen_unix
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +57,11 @@ FINAL = (ModelFileBad, ModelUnavailable, UsageError)
 
 
 def run_worker(options: WorkerOptions) -> int:
-    """Serve until stopped; the exit code."""
-    return run_role(_Worker(options).run, options.child, options.log, role="worker", debug=options.debug)
+    """Serve until stopped; the exit code. Without a supervisor it raises the `ApplianceError` that ended it."""
+    run = _Worker(options).run
+    if options.child.bus_socket is None:
+        return run_standalone(run, options.log, role="worker", debug=options.debug)
+    return run_role(run, options.child, options.log, role="worker", debug=options.debug)
 
 
 class _Worker:
@@ -65,12 +71,15 @@ class _Worker:
         self._options = options
         self._started = time.monotonic()
         self._stop = trio.Event()
-        self._drain_s = DrainSettings().request_s
+        self._drain_s = options.drain.request_s
         self._bus: BusClient | None = None
         self._traces: TraceExporter | None = None
         self._sleep: WorkerSleep | None = None
 
     async def run(self) -> None:
+        if self._options.child.bus_socket is None:
+            with listen_unix(self._link_socket()):
+                pass  # that it cannot listen there must not come out after minutes of loading
         async with self._on_the_bus(), trio.open_nursery() as nursery:
             await nursery.start(watch_stop_signals, self._stop.set, nursery.cancel_scope.cancel)
             nursery.start_soon(self._obey)
@@ -90,7 +99,7 @@ class _Worker:
             card = await engine.start(self._report_progress)
             if isinstance(engine, BackgroundEngine):
                 await nursery.start(engine.run)
-            worker = self._options.child.worker_id or card.name
+            worker = self._options.child.worker_id or worker_of(self._link_socket())
             server = await self._start_server(engine, card, WorkerId(worker), nursery)
             self._watch_health(WorkerHealth(engine, card, server.load, self._options.supervision), nursery)
             if self._bus is not None:
@@ -210,6 +219,9 @@ class _Worker:
         log.info("worker is ready model=%s engine=%s", card.name, card.engine)
         if self._bus is not None:
             await self._bus.send(Ready(card))
+        else:
+            took_s = time.monotonic() - self._started
+            print(f"ready: unix:{self._link_socket()} models={card.name} took={took_s:.2f}s", flush=True)
 
     def _report_progress(self, fraction: float, text: str) -> None:
         if self._bus is not None:

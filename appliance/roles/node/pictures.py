@@ -7,10 +7,10 @@ from pathlib import Path
 from appliance.core.identity import ModelName, WorkerId
 from appliance.core.records import KeyRecord, ModelPhase, ModelRecord, StoredObject, WorkerRecord
 from appliance.core.settings import Settings
+from appliance.discovery.model_phase import can_generate
 from appliance.graph.arguments import flag_value
 from appliance.graph.documents import document_of
 from appliance.roles.model_names import served_name, worker_launches
-from appliance.routing.eligibility import runs_whole
 from appliance.supervision.views import WorkerView
 from appliance.wire.bus_messages import Picture
 
@@ -86,7 +86,7 @@ def _model(
     cards = [worker.card for worker in own if worker.card is not None]
     phase: ModelPhase = "cold"
     reason = "no replica is wanted"
-    if _generates([worker for worker in own if worker.phase == "ready"], enforce_disagg):
+    if can_generate([worker for worker in own if worker.phase == "ready"], enforce_disagg=enforce_disagg):
         phase, reason = "ready", ""
     elif own:
         failed = all(worker.phase == "failed" for worker in own)
@@ -98,14 +98,6 @@ def _model(
         reason=reason,
         context_length=cards[0].context_length if cards else None,
     )
-
-
-def _generates(ready: Sequence[WorkerRecord], enforce_disagg: bool) -> bool:
-    """Whether these workers can answer requests between them."""
-    cards = [worker.card for worker in ready]
-    if any(card is not None and card.role == "prefill" for card in cards):
-        return any(card is None or card.role != "prefill" for card in cards)
-    return any(card is None or runs_whole(card, enforce_disagg) for card in cards)
 
 
 def _worker(view: WorkerView) -> WorkerRecord:

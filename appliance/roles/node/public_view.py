@@ -10,6 +10,7 @@ from appliance.core.errors import NotFound
 from appliance.core.identity import instance_number
 from appliance.core.records import BusyThreshold, ModelRecord
 from appliance.frontend.control.views import BusyThresholdOrder, Health, InstanceView, MeasuredEngine
+from appliance.roles.model_gauges import add_model_gauges
 from appliance.roles.node.board import Board
 from appliance.roles.node.front_end_totals import PULL_S, FrontEndTotals
 from appliance.roles.node.gpu_views import add_gpu_metrics
@@ -90,23 +91,9 @@ class NodeView:
             metrics.cell("appliance_workers", view.card.name if view.card else "", view.phase).add()
             metrics.cell("appliance_worker_restarts_total", view.instance.component).add(view.restarts)
             if view.card is not None:
-                _add_model_gauges(metrics, view, self._board.settings.requests.migration_limit)
+                add_model_gauges(metrics, view.card, self._board.settings.requests.migration_limit)
         add_gpu_metrics(metrics, self._board.gpus)
         return metrics.series() + histograms
-
-
-def _add_model_gauges(metrics: Metrics, view: WorkerView, migration_limit: int) -> None:
-    card: Any = view.card
-    gauges = {
-        "total_kv_blocks": card.total_kv_blocks,
-        "max_num_seqs": card.max_num_seqs,
-        "max_num_batched_tokens": card.max_num_batched_tokens,
-        "context_length": card.context_length,
-        "kv_cache_block_size": card.block_size,
-        "migration_limit": migration_limit,
-    }
-    for name, value in gauges.items():
-        metrics.cell(f"dynamo_frontend_model_{name}", card.name).set(value)
 
 
 def _instance(view: WorkerView) -> InstanceView:

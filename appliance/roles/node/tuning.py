@@ -7,12 +7,13 @@ from typing import Any
 import msgspec
 
 from appliance.core.config import check_settings
-from appliance.core.errors import ModelNotFound, UsageError
+from appliance.core.errors import UsageError
 from appliance.core.ports import StateStore, StateWriter
 from appliance.core.records import BusyThreshold, LedgerEvent, StoredObject
 from appliance.core.setting_keys import KEYS, parse_text, unknown_key
 from appliance.core.settings import Settings
 from appliance.frontend.control.views import BusyThresholdOrder
+from appliance.roles.busy_thresholds import changed_threshold, thresholds_in_force
 from appliance.roles.node.board import Board
 from appliance.roles.node.reload import CHANGEABLE, read_setting, with_setting
 from appliance.telemetry.logs import set_log_level
@@ -58,17 +59,11 @@ class Tuning:
 
     def thresholds(self) -> list[BusyThreshold]:
         """Of every model, its own or those of the settings."""
-        own = {one.model: one for one in self._board.busy_thresholds}
-        return [own.get(record.name) or self._default(record.name) for record in self._board.models()]
+        return thresholds_in_force(self._board.models(), self._board.busy_thresholds, self._board.settings.router)
 
     async def set_threshold(self, order: BusyThresholdOrder) -> BusyThreshold:
         """See `ControlView.set_busy_threshold`."""
-        found = next((one for one in self.thresholds() if one.model == order.model), None)
-        if found is None:
-            names = ", ".join(record.name for record in self._board.models()) or "none"
-            raise ModelNotFound(f"the model {order.model!r} does not exist; models here: {names}")
-        given = {name: value for name, value in msgspec.structs.asdict(order).items() if value is not msgspec.UNSET}
-        changed = msgspec.structs.replace(found, **given)
+        found, changed = changed_threshold(self.thresholds(), order)
         if changed != found:
             await self._store.write(partial(_keep, found, changed))
             others = [one for one in self._board.busy_thresholds if one.model != order.model]
@@ -78,15 +73,6 @@ class Tuning:
     async def _record(self, subject: str, action: str, changed: Object) -> None:
         event = _event(subject, action, changed)
         await self._store.write(lambda writer: writer.record(event))
-
-    def _default(self, model: str) -> BusyThreshold:
-        router = self._board.settings.router
-        return BusyThreshold(
-            model=model,
-            active_decode_blocks_threshold=router.active_decode_blocks_threshold,
-            active_prefill_tokens_threshold=router.active_prefill_tokens_threshold,
-            active_prefill_tokens_threshold_frac=router.active_prefill_tokens_threshold_frac,
-        )
 
 
 def _keep(old: BusyThreshold, new: BusyThreshold, writer: StateWriter) -> None:

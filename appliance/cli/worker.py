@@ -1,15 +1,16 @@
-"""`worker` and `frontend`: single roles, as the supervisor starts them."""
+"""`worker`: one engine, as the supervisor starts it, or by itself."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
 
 from appliance.cli.engine_flags import engine_flags, parse_engine_args
-from appliance.cli.setting_flags import setting_flags, setting_values
 from appliance.cli.verb import Call, Verb
 from appliance.core.config import environment, load_settings, read_child_environment
-
-FRONTEND_SETTINGS = {"--http-host": "http.host", "--http-port": "http.port", "--router-mode": "router.mode"}
+from appliance.core.errors import UsageError
+from appliance.discovery.socket_places import SUFFIX
 
 
 @click.command(cls=Verb)
@@ -22,20 +23,32 @@ FRONTEND_SETTINGS = {"--http-host": "http.host", "--http-port": "http.port", "--
     show_default=True,
     help="Do all of a request, compute prompts only, or go on from computed prompts.",
 )
+@click.option(
+    "--link-socket",
+    metavar="PATH",
+    help="Unix socket to serve on without a supervisor; front ends know the worker by the name of this file.",
+)
 @click.pass_context
 def worker(ctx: click.Context, /, **flags: Any) -> int:
-    """Run one engine that serves one model to front ends."""
+    """Run one engine that serves one model to front ends.
+
+    With --link-socket it runs by itself until SIGTERM, and prints one line when ready; `frontend --workers` finds it
+    there.
+    """
     from appliance.roles.options import WorkerOptions
     from appliance.roles.worker import run_worker
 
     call: Call = ctx.obj
     environ = environment()
     settings = load_settings(config_file=None, environ=environ, flags={}).settings
+    child = read_child_environment(environ)
+    if (socket := flags["link_socket"]) is not None:
+        child = replace(child, link_socket=check_link_socket(socket))
     engine_args = parse_engine_args(flags["engine_args"], flags["engine_url"])
     if (mode := flags["disaggregation_mode"]) != "agg":
         engine_args["disaggregation_mode"] = mode
     options = WorkerOptions(
-        child=read_child_environment(environ),
+        child=child,
         model=flags["model"],
         engine=flags["engine"],
         engine_args=engine_args,
@@ -49,22 +62,17 @@ def worker(ctx: click.Context, /, **flags: Any) -> int:
         hub=settings.hub,
         log=settings.log,
         trace=settings.trace,
+        drain=settings.drain,
         debug=call.debug,
     )
     return run_worker(options)
 
 
-@click.command(cls=Verb)
-@setting_flags(FRONTEND_SETTINGS)
-@click.pass_context
-def frontend(ctx: click.Context, /, **flags: Any) -> int:
-    """Run one front end on the sockets that the supervisor handed down."""
-    from appliance.roles.frontend import run_frontend
-    from appliance.roles.options import FrontendOptions
-
-    call: Call = ctx.obj
-    environ = environment()
-    loaded = load_settings(config_file=None, environ=environ, flags=setting_values(FRONTEND_SETTINGS, flags))
-    return run_frontend(
-        FrontendOptions(child=read_child_environment(environ), settings=loaded.settings, debug=call.debug)
-    )
+def check_link_socket(text: str) -> Path:
+    """The path of a socket that front ends will find. Raises `UsageError`."""
+    path = Path(text).expanduser().absolute()
+    if path.suffix != SUFFIX:
+        raise UsageError(f"cannot use {text!r} for --link-socket: its name must end in {SUFFIX}")
+    if not path.parent.is_dir():
+        raise UsageError(f"cannot listen at {path}: there is no folder {path.parent}")
+    return path

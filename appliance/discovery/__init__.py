@@ -1,0 +1,1 @@
+"""Who serves what: workers and models, found where no supervisor says so."""
