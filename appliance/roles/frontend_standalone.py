@@ -20,7 +20,7 @@ from appliance.discovery.worker_sockets import WorkerSockets
 from appliance.frontend.control.public_app import build_public_app
 from appliance.roles.frontend_serving import FrontEnd
 from appliance.roles.frontend_standalone_view import StandaloneView
-from appliance.roles.node.keys import read_key_file
+from appliance.roles.key_file import read_key_file
 from appliance.roles.options import FrontendOptions
 from appliance.roles.signals import watch_stop_signals
 from appliance.roles.standalone import run_standalone
@@ -54,7 +54,7 @@ class _StandaloneFrontEnd:
         roster = Roster(keep_s=settings.requests.hold_s, enforce_disagg=settings.router.enforce_disagg)
         self._workers = WorkerSockets(options.workers, roster, read_card)
         self._front_end = FrontEnd(NAME, settings, on_lost=self._workers.lose, on_draining=self._workers.drain)
-        self._view = StandaloneView(self._front_end, roster, options.workers, keys, settings)
+        self._view = StandaloneView(self._front_end, roster, keys, settings)
 
     async def run(self) -> None:
         began = trio.current_time()

@@ -5,7 +5,6 @@ from appliance.core.identity import instance_number
 from appliance.core.records import BusyThreshold, KeyRecord, ModelRecord, WorkerRecord
 from appliance.core.settings import Settings
 from appliance.discovery.roster import Roster
-from appliance.discovery.socket_places import SocketPlaces
 from appliance.frontend.control.views import BusyThresholdOrder, Health, InstanceView, MeasuredEngine
 from appliance.roles.busy_thresholds import changed_threshold, thresholds_in_force
 from appliance.roles.frontend_serving import FrontEnd
@@ -20,11 +19,8 @@ NAMESPACE = "dynamo"
 class StandaloneView:
     """`ControlView` over one front end; what it is told, it hands to the front end as pictures."""
 
-    def __init__(
-        self, front_end: FrontEnd, roster: Roster, places: SocketPlaces, keys: list[KeyRecord], settings: Settings
-    ) -> None:
-        self._front_end, self._roster, self._places = front_end, roster, places
-        self._keys, self._settings = keys, settings
+    def __init__(self, front_end: FrontEnd, roster: Roster, keys: list[KeyRecord], settings: Settings) -> None:
+        self._front_end, self._roster, self._keys, self._settings = front_end, roster, keys, settings
         self._workers: list[WorkerRecord] = []
         self._models: list[ModelRecord] = []
         self._thresholds: list[BusyThreshold] = []

@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.e2e.started_process import command, login_environment, wait_ready
 
-READY = re.compile(r"^ready: http://(?P<host>\S+):(?P<port>\d+) (?P<facts>.*)took=[\d.]+s$")
+READY = re.compile(r"^ready: http://(?P<host>\S+?):(?P<port>\d+)(/v1)? (?P<facts>.*)took=[\d.]+s$")
 
 
 class Role:

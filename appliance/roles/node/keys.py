@@ -1,11 +1,9 @@
-"""API keys: made, listed and revoked in the store, as hashes; and those of a key file."""
+"""API keys: made, listed and revoked in the store, as hashes."""
 
 import secrets
-import time
-from pathlib import Path
 from typing import Any
 
-from appliance.core.errors import Conflict, InvalidRequest, NotFound, UsageError
+from appliance.core.errors import Conflict, InvalidRequest, NotFound
 from appliance.core.ports import StateStore, StateWriter
 from appliance.core.records import KeyRecord, LedgerEvent, StoredObject
 from appliance.web.guards import hash_key
@@ -58,19 +56,3 @@ class KeyStore:
 def key_record(obj: StoredObject) -> KeyRecord:
     """A stored key as front ends get it."""
     return KeyRecord(name=obj.name, sha256=obj.spec["sha256"], created=int(obj.created_at))
-
-
-def read_key_file(path: str | None) -> list[KeyRecord]:
-    """Keys of a file with one per line; empty lines and `#` comments are passed over. Raises `UsageError`."""
-    if path is None:
-        return []
-    try:
-        lines = Path(path).read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        raise UsageError(f"cannot read the key file {path}: {reason}") from None
-    keys = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    if not keys:
-        raise UsageError(f"the key file {path} holds no key")
-    now = int(time.time())
-    return [KeyRecord(name=f"{path}:{at}", sha256=hash_key(key), created=now) for at, key in enumerate(keys, 1)]

@@ -9,8 +9,9 @@ from appliance.core.paths import Paths
 from appliance.core.settings import Settings
 from appliance.frontend.protocols.request_template import read_request_template
 from appliance.models.demo import DEMO_NAME
+from appliance.roles.key_file import read_key_file
 from appliance.roles.node.first_graph import write_first_graph
-from appliance.roles.node.keys import KeyStore, read_key_file
+from appliance.roles.node.keys import KeyStore
 from appliance.roles.node.public_sockets import PublicSockets
 from appliance.roles.node.services import NodeServices
 from appliance.roles.options import NodeOptions

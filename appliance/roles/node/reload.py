@@ -13,7 +13,7 @@ from appliance.core.records import KeyRecord, LedgerEvent
 from appliance.core.setting_keys import KEYS
 from appliance.core.settings import Settings
 from appliance.frontend.protocols.request_template import read_request_template
-from appliance.roles.node.keys import read_key_file
+from appliance.roles.key_file import read_key_file
 from appliance.web.tls import server_context
 
 log = structlog.get_logger(__name__)

@@ -8,7 +8,8 @@ import pytest
 
 from appliance.core.errors import Conflict, InvalidRequest, NotFound, Unprocessable, UsageError
 from appliance.graph.serve import ServeModel, build_serve_graph
-from appliance.roles.node.keys import KeyStore, read_key_file
+from appliance.roles.key_file import read_key_file
+from appliance.roles.node.keys import KeyStore
 from appliance.roles.node.objects import ObjectStoreAdmin
 from appliance.state.memory import MemoryStateStore
 from appliance.web.guards import KeyRing
