@@ -27,7 +27,8 @@ from appliance.routing.weights import Role
 PING_S = 10.0
 """Longest silence in protocols that have something to break it with."""
 RETRY_S = 0.25
-"""Before the first try on a worker that has just failed the request, if there is no other; doubled for the next one."""
+"""Before the first try on a worker that just failed the request without a token, if there is no other; then doubled."""
+RETRY_CAP_S = 2.0
 
 
 class ChoiceRun:
@@ -55,6 +56,11 @@ class ChoiceRun:
         return self._can_resume or self.choice.untouched
 
     @property
+    def got_nothing(self) -> bool:
+        """Where it runs, or ran last, it was given no token."""
+        return len(self.choice.token_ids) == self._before
+
+    @property
     def _can_resume(self) -> bool:
         return self.request.guided is None and bool(self.request.token_ids)
 
@@ -73,7 +79,7 @@ class ChoiceRun:
 
     def lose_half(self, half: PrefillHalf) -> None:
         """The prefill half beside the stream has failed: the stream would wait in vain, unless it has begun."""
-        if self._half is half and len(self.choice.token_ids) == self._before:
+        if self._half is half and self.got_nothing:
             self.worker = half.worker
             self.choice.on_error(WorkerLost("the prefill worker failed"))
 
@@ -311,9 +317,9 @@ class AnswerRun:
         model = run.request.model
         if run.worker is not None:
             self._lost.add(run.worker)
-            if self._router.ready_workers(model) and not self._router.has_beside(model, self._lost):
+            if run.got_nothing and self._router.ready_workers(model) and not self._router.has_beside(model, self._lost):
                 # What failed may be a server behind the worker. Soon it works again, or the worker is known to be gone.
-                await trio.sleep(RETRY_S * 2 ** (run.moves - 1))
+                await trio.sleep(min(RETRY_S * 2 ** (run.moves - 1), RETRY_CAP_S))
         await self._router.wait_ready(model, self._settings.hold_s)
 
     def _is_worth_a_move(self, index: int) -> bool:
