@@ -14,7 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 EXTENSIONS = {"appliance/routing/native": "block_tree"}
 """Folders with C sources, and the module that each of them makes there."""
-WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Werror", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
+WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
+"""What our sources give no cause for. A compiler that knows more of them must not stop anybody: only a test minds."""
 
 
 def main() -> None:
