@@ -194,7 +194,7 @@ class Connection:
         except BlockingIOError:
             self._readable = False
             return None
-        # Each arrival is reported once: what a full receive left, or an end that came with the bytes, will not be again.
+        # An arrival is reported once: what a full receive left, or an end that came with the bytes, will not be again.
         self._readable = len(data) == RECEIVE_BYTES or self._hung_up
         return data
 

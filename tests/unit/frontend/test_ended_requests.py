@@ -1,9 +1,8 @@
 """What a front end keeps of requests that have ended, and what it says about its load."""
 
-from msgspec.structs import replace
-
 import pytest
 import trio
+from msgspec.structs import replace
 
 from appliance.core.errors import InvalidRequest
 from appliance.core.identity import RequestId
