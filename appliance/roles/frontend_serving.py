@@ -124,6 +124,10 @@ class FrontEnd:
         await nursery.start(self._listener.run)
         spare_the_collector()
 
+    def placeable(self) -> set[WorkerId]:
+        """Workers that requests can be placed on now: linked, their model learnt, not draining."""
+        return {row.worker for row in self.router.loads()}
+
     async def drain(self, drain_s: float, idle_s: float = 0.0) -> None:
         """Take no more, finish what runs within `drain_s`, write down what is left of it. See `Listener.drain`.
 

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 NAME = "dynamo-frontend-0"
 """As front ends of a supervisor are named; metrics carry it."""
+FIRST_LINKS_S = 5.0  # a large tokenizer takes a second or two; what takes longer may come later
+LINKS_LOOK_S = 0.02
 
 
 def run_standalone_frontend(options: FrontendOptions) -> int:
@@ -67,6 +69,7 @@ class _StandaloneFrontEnd:
                 await nursery.start(watch_stop_signals, stop.set, nursery.cancel_scope.cancel)
                 self._front_end.open(nursery, self._view.picture())
                 await nursery.start(partial(self._workers.run, self._view.take))
+                await self._await_links()
                 control = Path(folder) / "control.sock"
                 app = build_public_app(self._view, self._settings.paths)
                 await nursery.start(partial(serve_asgi, app, bind=[bind_unix(control)]))
@@ -76,6 +79,12 @@ class _StandaloneFrontEnd:
                 self._view.draining = True
                 await self._front_end.drain(self._settings.drain.request_s)
                 nursery.cancel_scope.cancel()
+
+    async def _await_links(self) -> None:
+        """Let the workers of the first look be linked, so that whoever reads the ready line can name any of them."""
+        with trio.move_on_after(FIRST_LINKS_S):
+            while not self._view.has_all_linked():  # noqa: ASYNC110  links have no event for it
+                await trio.sleep(LINKS_LOOK_S)
 
     def _ready_line(self, sockets: list[socket.socket], took_s: float) -> str:
         http = self._settings.http

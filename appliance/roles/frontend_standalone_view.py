@@ -31,7 +31,6 @@ class StandaloneView:
     def take(self, workers: list[WorkerRecord], models: list[ModelRecord]) -> None:
         """Serve with these from now on."""
         self._workers, self._models = workers, models
-        self._was_ready = self._was_ready or any(one.phase == "ready" for one in models)
         self._front_end.apply(self.picture())
 
     def picture(self) -> Picture:
@@ -43,10 +42,17 @@ class StandaloneView:
     def health(self) -> Health:
         if self.draining:
             return Health(status="draining", message="the front end is stopping")
-        instances = [_instance(one) for one in self._workers if one.phase == "ready"]
+        placeable = self._front_end.placeable()
+        instances = [_instance(one) for one in self._workers if one.phase == "ready" and one.id in placeable]
+        ready = {one.name for one in self._models if one.phase == "ready"}
+        self._was_ready = self._was_ready or any(one.model in ready and one.id in placeable for one in self._workers)
         if not self._was_ready:
             return Health(status="starting", message=self._missing(), instances=instances)
         return Health(status="healthy", instances=instances)
+
+    def has_all_linked(self) -> bool:
+        """Requests can be placed on every worker that is ready."""
+        return {one.id for one in self._workers if one.phase == "ready"} <= self._front_end.placeable()
 
     def models(self) -> list[ModelRecord]:
         return self._models
@@ -74,7 +80,7 @@ class StandaloneView:
     def _missing(self) -> str:
         """Why nothing is ready; sockets by their name only, for /health needs no key."""
         faulty = ", ".join(self._roster.faults())
-        return f"no worker answers; those that do not: {faulty}" if faulty else "no worker has come yet"
+        return f"no worker is ready; those that do not answer: {faulty}" if faulty else "no worker is ready yet"
 
     def _own_series(self) -> list[Series]:
         metrics = Metrics(TABLE)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.role_process import Role, role
 from tests.e2e.started_process import command, login_environment, wait_ready
@@ -92,6 +93,17 @@ def instances(front_end: Role) -> dict[str, int]:
     """The numbers of the ready workers, by the names of their sockets."""
     found = front_end.ask("GET", "/health")[1]["instances"]
     return {row["transport"]["unix"]: row["instance_id"] for row in found}
+
+
+def loaded_workers(front_end: Role) -> list[int]:
+    """The numbers of the workers that streams use blocks of."""
+    families = text_string_to_metric_families(front_end.ask("GET", "/metrics")[1])
+    samples = [sample for family in families for sample in family.samples]
+    return [
+        int(sample.labels["worker_id"])
+        for sample in samples
+        if sample.name == "dynamo_frontend_worker_active_decode_blocks" and sample.value
+    ]
 
 
 class Stream(threading.Thread):

@@ -11,10 +11,11 @@ import pytest
 
 from tests.e2e.appliance_process import eventually
 from tests.e2e.role_process import Role
-from tests.e2e.standalone_set import MODEL, StandaloneSet, Stream, chat, instances, standalone_set
+from tests.e2e.standalone_set import MODEL, StandaloneSet, Stream, chat, instances, loaded_workers, standalone_set
 from tests.e2e.started_process import command, login_environment
 
 SLOW = ("--engine-arg", "step_ms=20")
+# Several blocks long, so that it can be found in a cache, and be seen as load.
 LONG_PROMPT = [{"role": "user", "content": "the same words come again and again " * 12}]
 
 
@@ -34,7 +35,7 @@ def test_a_front_end_serves_before_and_after_workers_come(alone: StandaloneSet) 
         assert front_end.ask("GET", "/live")[0] == 200
         assert front_end.ask("GET", "/health") == (
             503,
-            {"status": "starting", "endpoints": [], "instances": [], "message": "no worker has come yet"},
+            {"status": "starting", "endpoints": [], "instances": [], "message": "no worker is ready yet"},
         )
         assert front_end.ask("GET", "/v1/models")[1]["data"] == []
         assert front_end.ask("POST", "/v1/chat/completions", chat())[0] == 404
@@ -81,20 +82,20 @@ def check_control_app(front_end: Role) -> None:
 
 
 def test_a_killed_worker_loses_no_stream_and_is_found_again(alone: StandaloneSet) -> None:
-    first = alone.worker("a", *SLOW)
-    with alone.front_end() as front_end:
-        eventually(lambda: has_workers(front_end, 1))
-        undisturbed = Stream(front_end.port, max_tokens=40)
-        expected = undisturbed.text()
-        stream = Stream(front_end.port, max_tokens=40)
+    workers = {name: alone.worker(name, *SLOW) for name in ("a", "b")}
+    with alone.front_end("--router-mode", "kv") as front_end:  # in this mode the load of each worker is known
+        numbers = instances(front_end)
+        expected = Stream(front_end.port, max_tokens=40, messages=LONG_PROMPT).text()
+        stream = Stream(front_end.port, max_tokens=40, messages=LONG_PROMPT)
         eventually(lambda: len(stream.words) > 3)
-        alone.worker("b", *SLOW)
-        eventually(lambda: has_workers(front_end, 2))
+        (busy,) = loaded_workers(front_end)
+        victim = next(one for one in workers.values() if numbers[one.socket.name] == busy)
+        victim.stop(signal.SIGKILL)
         assert stream.is_alive(), "the stream ended before its worker was killed"
-        first.stop(signal.SIGKILL)
         assert stream.text() == expected
-        eventually(lambda: list(instances(front_end)) == ["b.sock"])
-        first.start()
+        numbers.pop(victim.socket.name)
+        eventually(lambda: instances(front_end) == numbers)
+        victim.start()
         eventually(lambda: has_workers(front_end, 2))
         assert front_end.ask("POST", "/v1/chat/completions", chat())[0] == 200
 
@@ -131,7 +132,7 @@ def test_direct_mode_takes_the_worker_that_a_request_names(alone: StandaloneSet)
     for name in ("a", "b"):
         alone.worker(name)
     with alone.front_end("--router-mode", "direct") as front_end:
-        eventually(lambda: has_workers(front_end, 2))
+        assert has_workers(front_end, 2), "those that are there at the start can be named from the ready line on"
         for number in instances(front_end).values():
             told = chat(nvext={"extra_fields": ["worker_id"], "backend_instance_id": number})
             asked = chat(nvext={"extra_fields": ["worker_id"]}), {"x-worker-instance-id": str(number)}

@@ -27,9 +27,13 @@ class RecordingFrontEnd(FrontEnd):
     def __init__(self) -> None:
         super().__init__("dynamo-frontend-0", Settings())
         self.told: list[Picture] = []
+        self.linked: set[WorkerId] = set()
 
     def apply(self, picture: Picture) -> None:
         self.told.append(picture)
+
+    def placeable(self) -> set[WorkerId]:
+        return self.linked
 
 
 class Scene:
@@ -55,6 +59,9 @@ def scene() -> Scene:
 def test_it_is_healthy_from_the_first_ready_model_until_it_drains(scene: Scene) -> None:
     assert scene.view.health().status == "starting"
     scene.join()
+    assert (scene.view.health().status, scene.view.has_all_linked()) == ("starting", False)
+    scene.front_end.linked = {A}
+    assert scene.view.has_all_linked()
     health = scene.view.health()
     (instance,) = health.instances
     assert (health.status, instance.instance_id, instance.transport) == (
@@ -70,10 +77,10 @@ def test_it_is_healthy_from_the_first_ready_model_until_it_drains(scene: Scene) 
 
 
 def test_what_is_missing_is_named_without_folders(scene: Scene) -> None:
-    assert scene.view.health().message == "no worker has come yet"
+    assert scene.view.health().message == "no worker is ready yet"
     scene.roster.look({A: FILE}, 0.0)
     scene.roster.fail(A, FILE, "cannot connect to /w/a.sock: refused")
-    assert scene.view.health().message == "no worker answers; those that do not: a"
+    assert scene.view.health().message == "no worker is ready; those that do not answer: a"
 
 
 async def test_metrics_count_the_workers_of_now(scene: Scene) -> None:
