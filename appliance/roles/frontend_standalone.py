@@ -21,9 +21,9 @@ from appliance.frontend.control.public_app import build_public_app
 from appliance.roles.frontend_serving import FrontEnd
 from appliance.roles.frontend_standalone_view import StandaloneView
 from appliance.roles.key_file import read_key_file
+from appliance.roles.launching import run_standalone
 from appliance.roles.options import FrontendOptions
 from appliance.roles.signals import watch_stop_signals
-from appliance.roles.standalone import run_standalone
 from appliance.transport.links import open_links
 from appliance.web.guards import is_loopback
 from appliance.web.hypercorn_serving import serve_asgi

@@ -35,6 +35,13 @@ def run_role(
         return error.exit_code
 
 
+def run_standalone(main: Callable[[], Awaitable[None]], logs: LogSettings, *, role: str, debug: bool) -> int:
+    """Run a role that has no supervisor to its end; the exit code. Raises the `ApplianceError` that ended it."""
+    configure_logging(logs, role=role)
+    raise_file_limit()
+    return run_to_end(main, debug=debug)
+
+
 def run_to_end(main: Callable[[], Awaitable[None]], *, debug: bool) -> int:
     """Run the main function of a process; the exit code.
 

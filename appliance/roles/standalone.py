@@ -1,29 +1,15 @@
-"""What a role does that a user or a pod starts by itself: logs, trio, its own HTTP port, the ready line, signals."""
+"""What a role does that a user or a pod starts by itself: its own HTTP port, the ready line, signals."""
 
-import logging
-from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
 import trio
 
 from appliance.core.errors import UsageError
-from appliance.core.settings import LogSettings
-from appliance.roles.launching import raise_file_limit, run_to_end
 from appliance.roles.signals import watch_stop_signals
-from appliance.telemetry.logs import configure_logging
 from appliance.web.guards import is_loopback
 from appliance.web.hypercorn_serving import serve_asgi
 from appliance.web.sockets import bind_public
-
-log = logging.getLogger(__name__)
-
-
-def run_standalone(main: Callable[[], Awaitable[None]], logs: LogSettings, *, role: str, debug: bool) -> int:
-    """Run a role to its end; the exit code. Raises the `ApplianceError` that ended it."""
-    configure_logging(logs, role=role)
-    raise_file_limit()
-    return run_to_end(main, debug=debug)
 
 
 def check_open(host: str, insecure: bool) -> None:

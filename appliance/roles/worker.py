@@ -23,11 +23,10 @@ from appliance.events.local_indexer import LocalIndexer
 from appliance.preprocess.answer_parsing import check_parser_names
 from appliance.roles.engine_choice import choose_engine, model_facts
 from appliance.roles.hub_models import fetch_model, model_source
-from appliance.roles.launching import run_role
+from appliance.roles.launching import run_role, run_standalone
 from appliance.roles.model_names import default_served_name
 from appliance.roles.options import WorkerOptions
 from appliance.roles.signals import watch_stop_signals
-from appliance.roles.standalone import run_standalone
 from appliance.roles.trace_export import TraceExporter, WorkerSpans
 from appliance.roles.worker_adapters import WorkerAdapters
 from appliance.roles.worker_health import WorkerHealth

@@ -11,7 +11,8 @@ from appliance.roles.indexer.listeners import listening
 from appliance.roles.indexer.measures import Measures
 from appliance.roles.indexer.peers import Peers, recover
 from appliance.roles.indexer.registry import ModelKey, Registry
-from appliance.roles.standalone import check_open, run_standalone, serve_until_stopped
+from appliance.roles.launching import run_standalone
+from appliance.roles.standalone import check_open, serve_until_stopped
 from appliance.web.guards import is_loopback
 
 

@@ -16,11 +16,12 @@ from appliance.roles.indexer.listeners import listening
 from appliance.roles.indexer.measures import Measures
 from appliance.roles.indexer.peers import Peers, fetch_first
 from appliance.roles.indexer.registry import ModelKey, Registry
+from appliance.roles.launching import run_standalone
 from appliance.roles.router.app import build_router_app
 from appliance.roles.router.replica_sync import ReplicaSync
 from appliance.roles.router.selection import Selector
 from appliance.roles.router.subscriptions import Subscriptions
-from appliance.roles.standalone import check_open, run_standalone, serve_until_stopped
+from appliance.roles.standalone import check_open, serve_until_stopped
 from appliance.routing.weights import resolve
 from appliance.web.guards import is_loopback
 
