@@ -59,7 +59,7 @@ def with_residence(records: list[ModelRecord], notes: Mapping[str, ResidenceNote
 
 
 def _with_note(record: ModelRecord, note: ResidenceNote | None) -> ModelRecord:
-    if note is None or record.phase == "ready":
+    if note is None or record.phase in ("ready", "failed"):  # as its processes are now; notes may be a step behind
         return record
     own = record.phase == note.phase == "starting" and record.reason
     return msgspec.structs.replace(

@@ -7,7 +7,7 @@ import pytest
 from appliance.core.errors import ModelNotReady
 from appliance.core.identity import ModelName
 from appliance.core.instances import ComponentInstance
-from appliance.core.records import ModelRecord
+from appliance.core.records import ModelPhase, ModelRecord
 from appliance.frontend.catalog import Catalog
 from appliance.roles.node.model_units import Unit
 from appliance.roles.node.residence_notes import ResidenceNote, describe_residence, with_residence
@@ -30,10 +30,11 @@ def test_a_held_request_hears_what_keeps_its_model(monkeypatch: pytest.MonkeyPat
     assert caught.value.retry_after_s == 13
 
 
-def test_a_model_that_is_ready_needs_no_note() -> None:
-    ready = ModelRecord(name=ModelName("b"), phase="ready", created=0)
-    note = ResidenceNote(phase="cold", reason="it is not loaded")
-    assert with_residence([ready], {"b": note}) == [ready]
+@pytest.mark.parametrize("phase", ["ready", "failed"])
+def test_a_model_that_is_ready_or_failed_needs_no_note(phase: ModelPhase) -> None:
+    record = ModelRecord(name=ModelName("b"), phase=phase, created=0, reason="as its workers say")
+    note = ResidenceNote(phase="starting", reason="loading b")
+    assert with_residence([record], {"b": note}) == [record]
 
 
 def loading(**facts: Any) -> Unit:
