@@ -14,9 +14,9 @@ from appliance.core.ports import WorkerTransport
 from appliance.core.requests import EngineRequest, StopConditions
 from appliance.core.settings import RequestSettings
 from appliance.frontend.accounts import Account, Accounts
+from appliance.frontend.answer_run import AnswerRun
 from appliance.frontend.audit import AuditEntry, AuditLog
 from appliance.frontend.catalog import Catalog, ServedModel
-from appliance.frontend.choice_runs import AnswerRun
 from appliance.frontend.client_ids import ClientIds
 from appliance.frontend.dry_run import answer_dry_run
 from appliance.frontend.pinning import read_hints, read_pins

@@ -13,7 +13,7 @@ from appliance.core.identity import ModelName, WorkerId
 from appliance.core.requests import EngineRequest, ModelCard, Sampling, StopConditions
 from appliance.core.settings import RequestSettings, RouterSettings
 from appliance.frontend.accounts import Account, Accounts
-from appliance.frontend.choice_runs import AnswerRun
+from appliance.frontend.answer_run import AnswerRun
 from appliance.frontend.vigil import Vigil
 from appliance.routing.router import Router
 from appliance.telemetry.cells import Metrics

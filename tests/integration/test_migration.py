@@ -14,7 +14,7 @@ from appliance.core.requests import EngineRequest, EngineUsage, FinishReason, To
 from appliance.core.settings import RequestSettings, RouterSettings
 from appliance.engines.llamacpp import LlamaCppEngine
 from appliance.frontend.accounts import Account, Accounts
-from appliance.frontend.choice_runs import AnswerRun
+from appliance.frontend.answer_run import AnswerRun
 from appliance.frontend.protocols.openai.formats import chat_format
 from appliance.frontend.streams.answer import Answer, PromptFacts
 from appliance.frontend.streams.seams import TextTools
