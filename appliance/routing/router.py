@@ -3,7 +3,6 @@
 import random
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from types import TracebackType
 from typing import Any
 
 import trio
@@ -16,6 +15,7 @@ from appliance.core.settings import RouterSettings
 from appliance.routing.asking import Ask, Grant, RoutingRequest
 from appliance.routing.eligibility import no_worker
 from appliance.routing.held import HeldRequests
+from appliance.routing.placement import Placement
 from appliance.routing.pools import Pools, SlotLoad
 from appliance.routing.prefix_index import PrefixIndex
 from appliance.routing.replica_sync import ReplicaEvent, Report
@@ -24,81 +24,6 @@ from appliance.routing.slots import BusyThresholds
 from appliance.routing.weights import resolve
 
 __all__ = ["Placement", "Router", "RoutingRequest"]
-
-
-class Placement:
-    """Where one stream goes. A context manager: leaving it, by any way, frees what was booked."""
-
-    __slots__ = ("_grant", "_router", "_scheduler")
-
-    def __init__(self, router: "Router", scheduler: PoolScheduler, grant: Grant) -> None:
-        self._router, self._scheduler, self._grant = router, scheduler, grant
-
-    def __enter__(self) -> "Placement":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._router.free(self._scheduler, self._grant)
-
-    @property
-    def worker(self) -> WorkerId:
-        return self._grant.slot.worker
-
-    @property
-    def rank(self) -> int:
-        return self._grant.slot.rank
-
-    @property
-    def engine_rank(self) -> int | None:
-        """The rank to ask the engine for; None when the worker has only one."""
-        slot = self._grant.slot
-        return slot.rank if slot.card.ranks > 1 else None
-
-    @property
-    def card(self) -> ModelCard:
-        """What the worker says of itself, such as where decode workers meet it."""
-        return self._grant.slot.card
-
-    @property
-    def candidates(self) -> int:
-        """Slots that it was chosen from."""
-        return self._grant.candidates
-
-    @property
-    def overlap_blocks(self) -> int:
-        """Blocks of the prompt in the slot's device memory, as far as the router knows."""
-        return self._grant.overlap_blocks
-
-    @property
-    def cached_tokens(self) -> int:
-        """Tokens that need not be computed, slower tiers counted by their weights."""
-        return self._grant.cached_tokens
-
-    @property
-    def isl_blocks(self) -> int:
-        """Complete blocks of the prompt; 0 in modes that do not look at prompts."""
-        return self._grant.isl_blocks
-
-    @property
-    def waited_s(self) -> float:
-        """Time in the queue."""
-        return self._grant.waited_s
-
-    @property
-    def tracks_output(self) -> bool:
-        """`output` has an effect."""
-        return self._scheduler.tracks_output
-
-    def prefill_complete(self) -> None:
-        """The first token is there. Saying so again changes nothing."""
-        if self._grant.in_prefill:
-            self._router.complete_prefill(self._scheduler, self._grant)
-
-    def output(self, generated: int) -> None:
-        """So many output tokens are there."""
-        self._scheduler.on_output(self._grant, generated)
 
 
 class Router:

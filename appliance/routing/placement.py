@@ -1,0 +1,94 @@
+"""A stream's place on a worker, from when it is given until the stream has ended."""
+
+from types import TracebackType
+from typing import Protocol
+
+from appliance.core.identity import WorkerId
+from appliance.core.requests import ModelCard
+from appliance.routing.asking import Grant
+from appliance.routing.scheduler import PoolScheduler
+
+
+class PlaceKeeper(Protocol):
+    """Who gives places, and goes on to the requests that wait when one becomes free."""
+
+    def complete_prefill(self, scheduler: PoolScheduler, grant: Grant) -> None:
+        """The first token of a placed stream is there."""
+
+    def free(self, scheduler: PoolScheduler, grant: Grant) -> None:
+        """A placed stream has ended."""
+
+
+class Placement:
+    """Where one stream goes. A context manager: leaving it, by any way, frees what was booked."""
+
+    __slots__ = ("_grant", "_keeper", "_scheduler")
+
+    def __init__(self, keeper: PlaceKeeper, scheduler: PoolScheduler, grant: Grant) -> None:
+        self._keeper, self._scheduler, self._grant = keeper, scheduler, grant
+
+    def __enter__(self) -> "Placement":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._keeper.free(self._scheduler, self._grant)
+
+    @property
+    def worker(self) -> WorkerId:
+        return self._grant.slot.worker
+
+    @property
+    def rank(self) -> int:
+        return self._grant.slot.rank
+
+    @property
+    def engine_rank(self) -> int | None:
+        """The rank to ask the engine for; None when the worker has only one."""
+        slot = self._grant.slot
+        return slot.rank if slot.card.ranks > 1 else None
+
+    @property
+    def card(self) -> ModelCard:
+        """What the worker says of itself, such as where decode workers meet it."""
+        return self._grant.slot.card
+
+    @property
+    def candidates(self) -> int:
+        """Slots that it was chosen from."""
+        return self._grant.candidates
+
+    @property
+    def overlap_blocks(self) -> int:
+        """Blocks of the prompt in the slot's device memory, as far as the router knows."""
+        return self._grant.overlap_blocks
+
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens that need not be computed, slower tiers counted by their weights."""
+        return self._grant.cached_tokens
+
+    @property
+    def isl_blocks(self) -> int:
+        """Complete blocks of the prompt; 0 in modes that do not look at prompts."""
+        return self._grant.isl_blocks
+
+    @property
+    def waited_s(self) -> float:
+        """Time in the queue."""
+        return self._grant.waited_s
+
+    @property
+    def tracks_output(self) -> bool:
+        """`output` has an effect."""
+        return self._scheduler.tracks_output
+
+    def prefill_complete(self) -> None:
+        """The first token is there. Saying so again changes nothing."""
+        if self._grant.in_prefill:
+            self._keeper.complete_prefill(self._scheduler, self._grant)
+
+    def output(self, generated: int) -> None:
+        """So many output tokens are there."""
+        self._scheduler.on_output(self._grant, generated)
