@@ -153,7 +153,7 @@ function showHelp() {
 let going = 0;
 
 function onKey(event) {
-  const typing = event.target.closest("input, textarea, select, dialog");
+  const typing = event.target.closest("input, textarea, select, dialog[open]");
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
   const isSecond = Date.now() - going < 1500;
   going = 0;
