@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.started_process import command, login_environment, wait_ready
+from tests.e2e.started_process import command, login_environment, stop_process, wait_ready
 
 READY = re.compile(r"^ready: http://(?P<host>\S+?):(?P<port>\d+)(/v1)? (?P<facts>.*)took=[\d.]+s$")
 
@@ -52,12 +52,7 @@ class Role:
 
     def stop(self, signum: int = signal.SIGTERM) -> int:
         """End it; the exit code."""
-        if self.process.poll() is None:
-            self.process.send_signal(signum)
-        code = self.process.wait(20)
-        if self.process.stdout is not None:
-            self.process.stdout.close()
-        return code
+        return stop_process(self.process, signum)
 
 
 @contextmanager

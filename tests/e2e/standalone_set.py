@@ -14,7 +14,7 @@ import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.role_process import Role, role
-from tests.e2e.started_process import command, login_environment, wait_ready
+from tests.e2e.started_process import command, login_environment, stop_process, wait_ready
 
 WORKER_READY = re.compile(r"^ready: unix:(?P<socket>\S+) models=(?P<models>\S+) took=[\d.]+s$")
 MODEL = "m"
@@ -42,12 +42,7 @@ class LoneWorker:
 
     def stop(self, signum: int = signal.SIGTERM) -> int:
         """End it; the exit code."""
-        if self.process.poll() is None:
-            self.process.send_signal(signum)
-        code = self.process.wait(20)
-        if self.process.stdout is not None:
-            self.process.stdout.close()
-        return code
+        return stop_process(self.process, signum)
 
 
 class StandaloneSet:

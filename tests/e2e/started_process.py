@@ -3,6 +3,7 @@
 import os
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -36,6 +37,16 @@ def wait_ready(process: subprocess.Popen[bytes], ready: re.Pattern[str], log: Pa
         if process.poll() is not None:
             raise AssertionError(f"ended with {process.returncode} before it was ready: {text!r} {log_tail(log)}")
     raise AssertionError(f"not ready after {START_S} s: {text!r} {log_tail(log)}")
+
+
+def stop_process(process: subprocess.Popen[bytes], signum: int = signal.SIGTERM) -> int:
+    """End it; the exit code."""
+    if process.poll() is None:
+        process.send_signal(signum)
+    code = process.wait(20)
+    if process.stdout is not None:
+        process.stdout.close()
+    return code
 
 
 def log_tail(log: Path) -> str:

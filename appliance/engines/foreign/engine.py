@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import trio
 
-from appliance.core.errors import EngineFailed, InvalidRequest, ModelNotReady
+from appliance.core.errors import EngineFailed, InvalidRequest, ModelNotReady, NotImplementedHere
 from appliance.core.kv_events import TakeKvEvents
 from appliance.core.kv_publishers import KvPublisher
 from appliance.core.model_facts import EngineOptions, ModelFacts
@@ -245,6 +245,11 @@ class ForeignEngine(CardFiles):
             request, model=request.lora or self._served_there, context=self._context, server_finds_calls=False
         )
         return Asked(path=path, body=body, reader=TextEvents(), headers={"x-request-id": request.id})
+
+    def _need(self, flag: str, act: str) -> None:
+        """Raise `NotImplementedHere` for what a server that we start does only when it is told to; others may do it."""
+        if self._given.url is None and not self._given.is_on(flag):
+            raise NotImplementedHere(f"cannot {act}: start the worker with --engine-arg {flag}=true")
 
 
 def _vector(answer: Answer) -> list[float]:

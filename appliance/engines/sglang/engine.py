@@ -35,7 +35,6 @@ class SglangEngine(ForeignEngine):
     program = ("sglang", "serve")
     _event_config: dict[str, Any] | None = None
     _bootstrap_port = 0
-    _asleep = False
 
     def __init__(self, facts: ModelFacts, options: EngineOptions, around: Surroundings) -> None:
         """Raises `UsageError` for bad engine arguments, and for half of a model that requests cannot be split for."""
@@ -54,7 +53,6 @@ class SglangEngine(ForeignEngine):
             raise NotImplementedHere("cannot sleep at level 2: this engine would not find its weights again")
         body = {"tags": ["kv_cache", "weights"] if backed_up else ["kv_cache"]}
         self.checked(await self._control("POST", "/release_memory_occupation", body, deadline_s=MEMORY_S))
-        self._asleep = True
 
     async def wake(self) -> None:
         """See `Sleeper`."""
@@ -62,13 +60,6 @@ class SglangEngine(ForeignEngine):
         backed_up = self._given.is_on("enable_weights_cpu_backup")
         body = {"tags": ["weights", "kv_cache"] if backed_up else ["kv_cache"]}
         self.checked(await self._control("POST", "/resume_memory_occupation", body, deadline_s=MEMORY_S))
-        self._asleep = False
-
-    async def is_asleep(self) -> bool:
-        """See `Sleeper`. The server has no route to ask; this is what was last done."""
-        self._need("enable_memory_saver", "sleep")
-        self.checked(await self._control("GET", "/health"))
-        return self._asleep
 
     async def load_adapter(self, name: str, path: str) -> None:
         """See `AdapterHost`."""
@@ -186,7 +177,3 @@ class SglangEngine(ForeignEngine):
         if config is None:
             return []
         return publishers_of(config, ranks=ranks, dialect="sglang", block_size=block_size)
-
-    def _need(self, flag: str, act: str) -> None:
-        if self._given.url is None and not self._given.is_on(flag):
-            raise NotImplementedHere(f"cannot {act}: start the worker with --engine-arg {flag}=true")

@@ -49,7 +49,6 @@ class TrtLlmEngine(ForeignEngine):
         """Raises `UsageError` for bad engine arguments."""
         super().__init__(facts, options, around)
         self._cache_memory = _read_fraction(self._given.passed)
-        self._asleep = False
         self._poll: EventPoll | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -70,19 +69,12 @@ class TrtLlmEngine(ForeignEngine):
         if level == 2:
             raise NotImplementedHere("cannot sleep at level 2: this engine would not find its weights again")
         self.checked(await self._control("POST", "/release_memory", {}, deadline_s=MEMORY_S))
-        self._asleep = True
         if self._poll is not None:
             self._poll.clear()
 
     async def wake(self) -> None:
         """See `Sleeper`."""
         self.checked(await self._control("POST", "/resume_memory", {}, deadline_s=MEMORY_S))
-        self._asleep = False
-
-    async def is_asleep(self) -> bool:
-        """See `Sleeper`. The server has no route to ask; this is what was last done."""
-        self.checked(await self._control("GET", "/health"))
-        return self._asleep
 
     async def read_metrics(self) -> bytes:
         """See `MetricsSource`. `/metrics` of this server is JSON and is emptied by reading: it is left alone."""

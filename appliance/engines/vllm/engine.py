@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from appliance.core.errors import InvalidRequest, NotFound, NotImplementedHere
+from appliance.core.errors import InvalidRequest, NotFound
 from appliance.core.kv_publishers import KvPublisher
 from appliance.core.ports import SleepLevel
 from appliance.core.requests import EngineRequest, ModelCard
@@ -168,7 +168,3 @@ class VllmEngine(ForeignEngine):
     async def _answers(self, client: HttpClient, route: str) -> bool:
         """Whether a route exists: an empty question is refused by one that does."""
         return (await client.request("POST", route, {}, deadline_s=CONTROL_S)).status not in ABSENT
-
-    def _need(self, flag: str, act: str) -> None:
-        if self._given.url is None and not self._given.is_on(flag):
-            raise NotImplementedHere(f"cannot {act}: start the worker with --engine-arg {flag}=true")

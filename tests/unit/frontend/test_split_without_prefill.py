@@ -1,6 +1,7 @@
 """Split requests for which there is no prefill worker, or none that works: who does it all, who waits, who fails."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -18,10 +19,12 @@ async def test_without_prefill_workers_decode_does_it_all() -> None:
         await it.finish()
 
 
+@pytest.mark.parametrize("why", [{"router": replace(IN_TURN, enforce_disagg=True)}, {"needs_prefill": True}])
 @pytest.mark.parametrize("returns", [True, False])
-async def test_enforced_split_waits_for_a_prefill_worker(returns: bool, autojump_clock: MockClock) -> None:
-    settings = RequestSettings(hold_s=5)
-    async with split_scene(settings=settings, router=replace(IN_TURN, enforce_disagg=True), away=PREFILL) as it:
+async def test_split_that_must_be_waits_for_a_prefill_worker(
+    returns: bool, why: dict[str, Any], autojump_clock: MockClock
+) -> None:
+    async with split_scene(settings=RequestSettings(hold_s=5), away=PREFILL, **why) as it:
         assert it.stage.asked == []
         if not returns:
             await it.ended.wait()
@@ -31,6 +34,7 @@ async def test_enforced_split_waits_for_a_prefill_worker(returns: bool, autojump
         await wait_all_tasks_blocked()
         it.stage.hand_over(HANDOVER)
         await wait_all_tasks_blocked()
+        assert it.kinds == ["p", "d"]
         await it.finish()
 
 
@@ -74,24 +78,6 @@ async def test_enforced_split_without_prefill_workers_runs_on_aggregated_ones() 
         it.join("a1", role="aggregated")
         await wait_all_tasks_blocked()
         assert it.kinds == ["a"]
-        await it.finish()
-
-
-@pytest.mark.parametrize("returns", [True, False])
-async def test_decode_that_computes_no_prompts_waits_for_a_prefill_worker(
-    returns: bool, autojump_clock: MockClock
-) -> None:
-    async with split_scene(settings=RequestSettings(hold_s=5), away=PREFILL, needs_prefill=True) as it:
-        assert it.stage.asked == []
-        if not returns:
-            await it.ended.wait()
-            assert isinstance(it.error, ModelNotReady)
-            return
-        it.join("p1", role="prefill")
-        await wait_all_tasks_blocked()
-        it.stage.hand_over(HANDOVER)
-        await wait_all_tasks_blocked()
-        assert it.kinds == ["p", "d"]
         await it.finish()
 
 
