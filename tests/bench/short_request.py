@@ -76,6 +76,7 @@ async def front_end(sock: socket.socket, mode: str) -> AsyncIterator[None]:
         context_length=8192,
         max_num_seqs=64,
         total_kv_blocks=8192,
+        kv_events=True,
     )
     catalog, router = Catalog(), Router(RouterSettings(mode=mode))
     catalog.set_records([ModelRecord(name=ModelName("m"), phase="ready", created=0)])
