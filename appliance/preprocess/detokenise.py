@@ -4,6 +4,7 @@ import codecs
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+UTF8 = codecs.getincrementaldecoder("utf-8")
 REPLACEMENT = "\ufffd"
 WINDOW = 6
 """Tokens decoded again together with new ones, so that decoders which look at neighbours see them."""
@@ -29,7 +30,7 @@ class ByteDetokeniser:
     def __init__(self, texts: list[str | None], octets: list[bytes], *, strip_first_space: bool) -> None:
         self._texts = texts
         self._octets = octets
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._decoder: codecs.IncrementalDecoder | None = None  # made for the first token that is no whole text
         self._at_start = strip_first_space
         self._slow = strip_first_space
         """A character is unfinished, or the first space is still to be dropped."""
@@ -47,18 +48,21 @@ class ByteDetokeniser:
 
     def finish(self) -> str:
         """See `Detokeniser`."""
-        return self._decode(b"", final=True)
+        return self._decode(b"", final=True) if self._slow else ""
 
     def _bytes_of(self, ids: Sequence[int]) -> bytes:
         count = len(self._octets)
         return b"".join([self._octets[token_id] for token_id in ids if 0 <= token_id < count])
 
     def _decode(self, data: bytes, *, final: bool) -> str:
-        text = self._decoder.decode(data, final)
+        decoder = self._decoder
+        if decoder is None:
+            decoder = self._decoder = UTF8("replace")
+        text = decoder.decode(data, final)
         if self._at_start and text:
             self._at_start = False
             text = text.removeprefix(" ")
-        self._slow = self._at_start or bool(self._decoder.getstate()[0])
+        self._slow = self._at_start or bool(decoder.getstate()[0])
         return text
 
 
