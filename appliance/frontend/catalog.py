@@ -12,6 +12,7 @@ from appliance.core.errors import InternalError, ModelFileBad, ModelNotFound, Mo
 from appliance.core.identity import Digest, ModelName
 from appliance.core.records import ModelRecord
 from appliance.core.requests import EngineRequest, ModelCard
+from appliance.frontend.streams.seams import TextTools
 from appliance.preprocess.prepare import AskWorker, Measure, PromptBuilder, unmeasured
 from appliance.preprocess.template import ChatTemplate
 from appliance.preprocess.tokenizer import TextTokenizer
@@ -44,6 +45,10 @@ class ServedModel:
         if decoder is None and card.task == "generate" and card.io == "tokens":
             raise ModelFileBad(f"model {card.name} came without a tokenizer")
         self._decoder = decoder
+        self.plain_text: TextTools | None = None
+        """For chats that want no more than the text; None: the model generates none, or its workers speak text."""
+        if decoder is not None and card.io == "tokens":
+            self.plain_text = TextTools(detokeniser=decoder.detokeniser, token_bytes=decoder.token_bytes)
         self.prompts = PromptBuilder(
             card,
             own,

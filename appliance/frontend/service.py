@@ -269,6 +269,8 @@ def new_id() -> RequestId:
 def text_tools(served: ServedModel, request: GenerationRequest, parsing: AnswerParsing | None) -> TextTools:
     """How this request's choices get their text from token ids, and their parts from the text."""
     continues = request.messages is None  # a completion goes on in the middle of a text
+    if parsing is None and not (request.stop or continues) and request.skip_special_tokens and served.plain_text:
+        return served.plain_text
     shows_marks = parsing is not None and parsing.special_tokens and request.skip_special_tokens
 
     def detokeniser() -> Detokeniser:
