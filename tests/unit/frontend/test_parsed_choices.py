@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import trio
+from msgspec.structs import astuple
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from appliance.core.errors import EngineFailed, WorkerLost
 from appliance.core.output import OutputPart, ReasoningPart, TextPart, ToolCallPart
 from appliance.core.requests import FinishReason
-from appliance.frontend.protocols.openai.formats import OpenAiFormat, chat_format
+from appliance.frontend.protocols.openai.formats import ChatFormat, chat_format
 from appliance.frontend.streams.answer import Answer
 from appliance.frontend.streams.parsed_text import merged
 from tests.fakes.client import RecordingClient
@@ -217,11 +218,8 @@ async def test_a_parser_that_fails_ends_its_choice_only() -> None:
     assert answer.choices[0].error.code == "internal_error"
 
 
-class PingingFormat(OpenAiFormat):
+class PingingFormat(ChatFormat):
     """As protocols with openings and pings do it."""
-
-    def __init__(self) -> None:
-        self.__dict__ = chat_format(chat_request(stream=True)).__dict__
 
     def opening(self, prompt_tokens: int) -> bytes:
         return b": opened after %d\n\n" % prompt_tokens
@@ -231,7 +229,8 @@ class PingingFormat(OpenAiFormat):
 
 
 def pinging_answer(client: RecordingClient) -> Answer:
-    return make_answer(chat_request(stream=True), client, format=PingingFormat())
+    request = chat_request(stream=True)
+    return make_answer(request, client, format=PingingFormat(*astuple(chat_format(request))))
 
 
 async def test_silence_is_broken_by_pings_until_there_is_something_to_show() -> None:

@@ -1,4 +1,4 @@
-"""Whole response bodies: chat completions, completions, embeddings, and the parts that stream chunks share."""
+"""Objects of response bodies: chat completions, completions, embeddings, and the parts that stream chunks share."""
 
 import base64
 import struct
@@ -8,21 +8,104 @@ from typing import Any
 import msgspec
 
 from appliance.core.identity import ModelName
-from appliance.core.output import ReasoningPart, ToolCallPart
-from appliance.frontend.streams.outcome import ChoiceOutcome, Members, TokenChoice, TokenDetail, Usage
+from appliance.core.output import ReasoningPart, TextPart, ToolCallPart
+from appliance.frontend.streams.outcome import ChoiceOutcome, Finish, Members, TokenChoice, TokenDetail, Usage
 
 encode = msgspec.json.Encoder().encode
 
 
-def usage_object(usage: Usage) -> dict[str, Any]:
+class PromptDetails(msgspec.Struct, frozen=True, gc=False):
+    """`usage.prompt_tokens_details`."""
+
+    cached_tokens: int
+
+
+class CompletionDetails(msgspec.Struct, frozen=True, gc=False):
+    """`usage.completion_tokens_details`."""
+
+    reasoning_tokens: int
+
+
+class UsageObject(msgspec.Struct, frozen=True, gc=False):
     """`usage` in OpenAI's shape."""
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
-        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
-    }
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptDetails
+    completion_tokens_details: CompletionDetails
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """A chat choice's message."""
+
+    role: str
+    content: str | None
+    refusal: None = None
+    reasoning_content: str | msgspec.UnsetType = msgspec.UNSET
+    tool_calls: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
+
+
+class ChatChoice(msgspec.Struct, frozen=True, gc=False):
+    """A choice of a whole chat completion."""
+
+    index: int
+    message: Message
+    logprobs: dict[str, Any] | None
+    finish_reason: Finish
+
+
+class CompletionChoice(msgspec.Struct, frozen=True, gc=False):
+    """A choice of a whole completion."""
+
+    index: int
+    text: str
+    logprobs: dict[str, Any] | None
+    finish_reason: Finish
+
+
+class ChatHead(msgspec.Struct, frozen=True, gc=False):
+    """What stands in front of the choices in each chunk of a streamed chat completion."""
+
+    id: str
+    object: str
+    created: int
+    model: ModelName
+    service_tier: None = None
+    system_fingerprint: None = None
+
+
+class ChatDocument(ChatHead, frozen=True, gc=False, kw_only=True):
+    """A whole chat completion, or a chunk that has the usage only."""
+
+    choices: list[ChatChoice]
+    usage: UsageObject
+    nvext: Members | msgspec.UnsetType = msgspec.UNSET
+
+
+class CompletionHead(msgspec.Struct, frozen=True, gc=False):
+    """What stands in front of the choices in each chunk of a streamed completion."""
+
+    id: str
+    object: str
+    created: int
+    model: ModelName
+    system_fingerprint: None = None
+
+
+class CompletionDocument(CompletionHead, frozen=True, gc=False, kw_only=True):
+    """A whole completion, or a chunk that has the usage only."""
+
+    choices: list[CompletionChoice]
+    usage: UsageObject
+    nvext: Members | msgspec.UnsetType = msgspec.UNSET
+
+
+def usage_object(usage: Usage) -> UsageObject:
+    """`usage` in OpenAI's shape."""
+    prompt, completion = usage.prompt_tokens, usage.completion_tokens
+    cached, reasoning = PromptDetails(usage.cached_tokens), CompletionDetails(usage.reasoning_tokens)
+    return UsageObject(prompt, completion, prompt + completion, cached, reasoning)
 
 
 def tool_call(call: ToolCallPart) -> dict[str, Any]:
@@ -55,56 +138,33 @@ def completion_logprobs(details: Sequence[TokenDetail]) -> dict[str, Any]:
     }
 
 
-def chat_document(
-    head: dict[str, Any], choices: Sequence[ChoiceOutcome], usage: Usage, nvext: Members | None = None
-) -> bytes:
-    """The body of an unstreamed chat completion. `head` holds id, object, created, model and constants."""
-    return _document(head, [_chat_choice(choice) for choice in choices], usage, nvext)
+def chat_choice(choice: ChoiceOutcome) -> ChatChoice:
+    """A choice of a whole chat completion."""
+    details = choice.details
+    logprobs = None if details is None else chat_logprobs(details)
+    return ChatChoice(choice.index, _message(choice), logprobs, choice.finish)
 
 
-def completion_document(
-    head: dict[str, Any], choices: Sequence[ChoiceOutcome], usage: Usage, nvext: Members | None = None
-) -> bytes:
-    """The body of an unstreamed completion."""
-    return _document(head, [_completion_choice(choice) for choice in choices], usage, nvext)
-
-
-def _document(head: dict[str, Any], choices: list[dict[str, Any]], usage: Usage, nvext: Members | None) -> bytes:
-    document = {**head, "choices": choices, "usage": usage_object(usage)}
-    if nvext:
-        document["nvext"] = nvext
-    return encode(document)
-
-
-def _chat_choice(choice: ChoiceOutcome) -> dict[str, Any]:
-    return {
-        "index": choice.index,
-        "message": _chat_message(choice),
-        "logprobs": None if choice.details is None else chat_logprobs(choice.details),
-        "finish_reason": choice.finish,
-    }
-
-
-def _chat_message(choice: ChoiceOutcome) -> dict[str, Any]:
+def _message(choice: ChoiceOutcome) -> Message:
     """The message; its content is null when there is only something else."""
-    reasoning = "".join(part.text for part in choice.parts if isinstance(part, ReasoningPart))
-    calls = [tool_call(part) for part in choice.parts if isinstance(part, ToolCallPart)]
-    content = None if (reasoning or calls) and not choice.text else choice.text
-    message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
-    if reasoning:
-        message["reasoning_content"] = reasoning
-    if calls:
-        message["tool_calls"] = calls
-    return message
+    text, parts = choice.text, choice.parts
+    if not parts or (len(parts) == 1 and type(parts[0]) is TextPart):
+        return Message("assistant", text)
+    reasoning = "".join([part.text for part in parts if isinstance(part, ReasoningPart)])
+    calls = [tool_call(part) for part in parts if isinstance(part, ToolCallPart)]
+    return Message(
+        "assistant",
+        None if (reasoning or calls) and not text else text,
+        reasoning_content=reasoning or msgspec.UNSET,
+        tool_calls=calls or msgspec.UNSET,
+    )
 
 
-def _completion_choice(choice: ChoiceOutcome) -> dict[str, Any]:
-    return {
-        "index": choice.index,
-        "text": choice.text,
-        "logprobs": None if choice.details is None else completion_logprobs(choice.details),
-        "finish_reason": choice.finish,
-    }
+def completion_choice(choice: ChoiceOutcome) -> CompletionChoice:
+    """A choice of a whole completion."""
+    details = choice.details
+    logprobs = None if details is None else completion_logprobs(details)
+    return CompletionChoice(choice.index, choice.text, logprobs, choice.finish)
 
 
 def embedding_document(

@@ -1,16 +1,22 @@
 """The two answer formats of the OpenAI family, as streams use them."""
 
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import UNSET
 
 from appliance.core.errors import ApplianceError
 from appliance.core.generation import GenerationRequest
+from appliance.core.identity import ModelName
 from appliance.frontend.protocols.openai.dispatch import NO_DISPATCH, Dispatch, DispatchingFrames
 from appliance.frontend.protocols.openai.documents import (
-    chat_document,
-    completion_document,
+    ChatDocument,
+    ChatHead,
+    CompletionDocument,
+    CompletionHead,
+    chat_choice,
+    completion_choice,
     encode,
     usage_object,
 )
@@ -19,37 +25,15 @@ from appliance.frontend.streams.outcome import ChoiceOutcome, Members, Usage
 from appliance.frontend.streams.seams import ChoiceFrames
 from appliance.web.errors import error_body
 
-Document = Callable[[dict[str, Any], Sequence[ChoiceOutcome], Usage, Members | None], bytes]
+CHAT, CHAT_CHUNK, COMPLETION = "chat.completion", "chat.completion.chunk", "text_completion"
 
 
-class OpenAiFormat:
-    """An `AnswerFormat`; made by `chat_format` and `completion_format`. Holds no state of the answer."""
+class _OpenAiFormat(msgspec.Struct, frozen=True, gc=False):
+    """What the two formats share: who the answer is, and how its streams end. Holds no state of the answer."""
 
-    def __init__(
-        self,
-        request: GenerationRequest,
-        *,
-        id_prefix: str,
-        object_names: tuple[str, str],
-        frames: Callable[[bytes, int], ChoiceFrames],
-        document: Document,
-        constants: tuple[str, ...],
-    ) -> None:
-        unary_object, chunk_object = object_names
-        self._head: dict[str, Any] = {
-            "id": id_prefix + request.id,
-            "object": unary_object,
-            "created": int(time.time()),
-            "model": request.model,
-            **dict.fromkeys(constants),
-        }
-        self._chunk_object = chunk_object
-        self._frames = frames
-        self._document = document
-
-    def frames(self, index: int) -> ChoiceFrames:
-        """See `AnswerFormat`."""
-        return self._frames(encode(self._chunk_head())[:-1], index)
+    id: str
+    created: int
+    model: ModelName
 
     def opening(self, prompt_tokens: int) -> bytes:
         """Nothing: the first chunk opens the answer."""
@@ -61,44 +45,75 @@ class OpenAiFormat:
 
     def closing(self, usage: Usage | None) -> bytes:
         """A chunk without choices that has the usage, when wanted; then the end mark."""
-        if usage is None:
-            return DONE
-        return data_event({**self._chunk_head(), "choices": [], "usage": usage_object(usage)}) + DONE
+        return DONE if usage is None else data_event(self._usage_chunk(usage)) + DONE
 
     def failure(self, error: ApplianceError) -> bytes:
         """An event with the error body; then the end mark."""
         return data_event(error_body(error, "/v1")) + DONE
 
+    def _usage_chunk(self, usage: Usage) -> ChatDocument | CompletionDocument:
+        raise NotImplementedError
+
+
+class ChatFormat(_OpenAiFormat, frozen=True, gc=False):
+    """The `AnswerFormat` of `POST /v1/chat/completions`."""
+
+    dispatch: Dispatch
+
+    def frames(self, index: int) -> ChoiceFrames:
+        """See `AnswerFormat`."""
+        stem = encode(ChatHead(self.id, CHAT_CHUNK, self.created, self.model))[:-1]
+        if self.dispatch.tools or self.dispatch.reasoning:
+            return DispatchingFrames(stem, index, dispatch=self.dispatch)
+        return ChatFrames(stem, index)
+
     def document(self, choices: Sequence[ChoiceOutcome], usage: Usage, nvext: Members | None) -> bytes:
         """See `AnswerFormat`."""
-        return self._document(self._head, choices, usage, nvext)
+        document = ChatDocument(
+            self.id,
+            CHAT,
+            self.created,
+            self.model,
+            choices=list(map(chat_choice, choices)),
+            usage=usage_object(usage),
+            nvext=nvext or UNSET,
+        )
+        return encode(document)
 
-    def _chunk_head(self) -> dict[str, Any]:
-        return {**self._head, "object": self._chunk_object}
+    def _usage_chunk(self, usage: Usage) -> ChatDocument:
+        return ChatDocument(self.id, CHAT_CHUNK, self.created, self.model, choices=[], usage=usage_object(usage))
 
 
-def chat_format(request: GenerationRequest, *, dispatch: Dispatch = NO_DISPATCH) -> OpenAiFormat:
+class CompletionFormat(_OpenAiFormat, frozen=True, gc=False):
+    """The `AnswerFormat` of `POST /v1/completions`; chunks and whole answers are the same object there."""
+
+    def frames(self, index: int) -> ChoiceFrames:
+        """See `AnswerFormat`."""
+        head = CompletionHead(self.id, COMPLETION, self.created, self.model)
+        return CompletionFrames(encode(head)[:-1], index)
+
+    def document(self, choices: Sequence[ChoiceOutcome], usage: Usage, nvext: Members | None) -> bytes:
+        """See `AnswerFormat`."""
+        document = CompletionDocument(
+            self.id,
+            COMPLETION,
+            self.created,
+            self.model,
+            choices=list(map(completion_choice, choices)),
+            usage=usage_object(usage),
+            nvext=nvext or UNSET,
+        )
+        return encode(document)
+
+    def _usage_chunk(self, usage: Usage) -> CompletionDocument:
+        return CompletionDocument(self.id, COMPLETION, self.created, self.model, choices=[], usage=usage_object(usage))
+
+
+def chat_format(request: GenerationRequest, *, dispatch: Dispatch = NO_DISPATCH) -> ChatFormat:
     """The format of an answer to `POST /v1/chat/completions`."""
-    frames: Callable[[bytes, int], ChoiceFrames] = ChatFrames
-    if dispatch.tools or dispatch.reasoning:
-        frames = partial(DispatchingFrames, dispatch=dispatch)
-    return OpenAiFormat(
-        request,
-        id_prefix="chatcmpl-",
-        object_names=("chat.completion", "chat.completion.chunk"),
-        frames=frames,
-        document=chat_document,
-        constants=("service_tier", "system_fingerprint"),
-    )
+    return ChatFormat("chatcmpl-" + request.id, int(time.time()), request.model, dispatch)
 
 
-def completion_format(request: GenerationRequest) -> OpenAiFormat:
+def completion_format(request: GenerationRequest) -> CompletionFormat:
     """The format of an answer to `POST /v1/completions`."""
-    return OpenAiFormat(
-        request,
-        id_prefix="cmpl-",
-        object_names=("text_completion", "text_completion"),
-        frames=CompletionFrames,
-        document=completion_document,
-        constants=("system_fingerprint",),
-    )
+    return CompletionFormat("cmpl-" + request.id, int(time.time()), request.model)
