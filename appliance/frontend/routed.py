@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from appliance.core.identity import instance_number
+from appliance.core.identity import WorkerId, instance_number
 from appliance.routing.router import Placement, Router
 from appliance.telemetry.spans import Attribute, RequestTrace
 
@@ -13,10 +13,14 @@ from appliance.telemetry.spans import Attribute, RequestTrace
 class Routed(msgspec.Struct, eq=False):
     """Facts of one request, of its latest placement. Times are `time.perf_counter` seconds."""
 
-    worker: Placement | None = None
-    """Where its output is made. The placement may have been left; only what it says of itself is read."""
-    prefill: Placement | None = None
+    worker: WorkerId | None = None
+    """Where its output is made."""
+    rank: int = 0
+    prefill: WorkerId | None = None
     """Where a split request's prompt is computed."""
+    prefill_rank: int = 0
+    kv_hit_rate: float | None = None
+    """Cached blocks by blocks of the prompt where that is computed; None in modes that do not look at prompts."""
     queue_depth: int | None = None
     """Requests that waited when it came to the router; None in modes that never let one wait."""
     asked_at: float = 0.0
@@ -50,9 +54,12 @@ class Routed(msgspec.Struct, eq=False):
         if self.placed_at is None:
             self.placed_at = now
         if prefill:
-            self.prefill = placement
+            self.prefill, self.prefill_rank = placement.worker, placement.rank
         else:
-            self.worker = placement
+            self.worker, self.rank = placement.worker, placement.rank
+        if prefill or self.prefill is None:
+            blocks = placement.isl_blocks
+            self.kv_hit_rate = placement.overlap_blocks / blocks if blocks else None
         if self.trace is not None:
             self._record(self.trace, placement, prefill=prefill)
 
@@ -72,22 +79,16 @@ class Routed(msgspec.Struct, eq=False):
             attributes["queue_depth"] = self.queue_depth
         trace.add("prefill_routing" if prefill else "route", self.asked_at, self._taken_at, attributes)
 
-    @property
-    def kv_hit_rate(self) -> float | None:
-        """Cached blocks by blocks of the prompt; None in modes that do not look at prompts."""
-        first = self.prefill or self.worker
-        return None if first is None or not first.isl_blocks else first.overlap_blocks / first.isl_blocks
-
     def worker_ids(self) -> dict[str, Any]:
         """`nvext.worker_id`: numbers as `/health` shows them; empty before there is a place."""
         if self.worker is None:
             return {}
-        prefill = self.prefill or self.worker
+        split = self.prefill is not None
         return {
-            "prefill_worker_id": instance_number(prefill.worker),
-            "prefill_dp_rank": prefill.rank,
-            "decode_worker_id": instance_number(self.worker.worker),
-            "decode_dp_rank": self.worker.rank,
+            "prefill_worker_id": instance_number(self.prefill or self.worker),
+            "prefill_dp_rank": self.prefill_rank if split else self.rank,
+            "decode_worker_id": instance_number(self.worker),
+            "decode_dp_rank": self.rank,
         }
 
     def timing(self, received_at: float, first_at: float | None) -> dict[str, Any]:

@@ -121,7 +121,7 @@ class GenerationService:
                 engine_requests = tell_workers(engine_requests, trace)
             account.prompt_tokens = sum(len(one.token_ids) for one in engine_requests)
             vectors = [await self._embed(one, account, pins) for one in engine_requests]
-            self._accounts.first_token(account)
+            account.first_token = time.perf_counter()
             body = embedding_document(request.model, vectors, account.prompt_tokens, base64_vectors=request.base64)
             exchange.respond(200, body)
 
@@ -190,7 +190,7 @@ class GenerationService:
         if (base := self._catalog.base(name)) != name:
             self._catalog.check_hope(name)  # workers that serve the base model need not have the adapter
             name = base
-        self._accounts.model_known(account, name)
+        account.model = name
         if not self._router.ready_workers(name):
             with self._catalog.reasons(name):
                 await self._router.wait_ready(name, self._settings().hold_s)
@@ -226,8 +226,7 @@ class GenerationService:
         account.gaps = answer.gaps
         account.error = answer.error
         account.last_step_s = time.perf_counter() - answer.last_step_at if answer.last_step_at else None
-        if answer.first_at is not None:
-            self._accounts.first_token(account, at=answer.first_at)
+        account.first_token = answer.first_at
         answer.release()
 
     async def _embedding_requests(self, served: ServedModel, request: EmbeddingRequest) -> list[EngineRequest]:

@@ -1,23 +1,15 @@
-"""How long requests spend in each stage of their path, and what the last request of a worker was like."""
+"""How long requests spend in each stage of their path."""
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from appliance.frontend.routed import Routed
+from appliance.frontend.account import Account
 from appliance.telemetry.cells import HistogramCell, Metrics
 
 FE = "dynamo_frontend_"
 RP = "dynamo_request_plane_"
-
-
-class WorkerMark(NamedTuple):
-    """One request, as its worker's metrics show it."""
-
-    ttft_s: float
-    itl_s: float
-    """Mean gap between its tokens."""
-    prompt_tokens: int
 
 
 class StageCells:
@@ -33,28 +25,19 @@ class StageCells:
         self._first = metrics.histogram(RP + "roundtrip_ttft_seconds")
         self.detokenized = metrics.cell(FE + "detokenize_token_count")
 
-    def count(
-        self,
-        started: float,
-        prepared: float | None,
-        routed: Routed,
-        first_token: float | None,
-        last_step_s: float | None,
-    ) -> None:
-        """A request has ended; stages that it did not come to are left out."""
-        if prepared is None:
-            return
-        self._preprocess.observe(prepared - started)
-        if routed.placed_at is not None:
-            self._route.observe(routed.route_s)
-        if routed.send_s is not None:
-            self._send.observe(routed.send_s)
+    def count(self, prepared: Sequence[Account]) -> None:
+        """These have ended, and had their prompts prepared; further stages that one did not come to are left out."""
+        self._preprocess.observe_all([(one.prepared or one.started) - one.started for one in prepared])
+        self._postprocess.observe_all([one.last_step_s for one in prepared if one.last_step_s is not None])
+        routes = [one.routed for one in prepared]
+        self._route.observe_all([route.route_s for route in routes if route.placed_at is not None])
+        self._send.observe_all([route.send_s for route in routes if route.send_s is not None])
+        sent = [one for one in prepared if one.routed.sent_at is not None]
+        roundtrips = [(one.first_token or 0.0) - (one.routed.sent_at or 0.0) for one in sent]
         # A stream that moved behind its first token has been sent again since.
-        if routed.sent_at is not None and first_token is not None and first_token >= routed.sent_at:
-            self._roundtrip.observe(first_token - routed.sent_at)
-            self._first.observe(first_token - routed.sent_at)
-        if last_step_s is not None:
-            self._postprocess.observe(last_step_s)
+        roundtrips = [taken_s for taken_s in roundtrips if taken_s >= 0]
+        self._roundtrip.observe_all(roundtrips)
+        self._first.observe_all(roundtrips)
 
 
 class PromptTimes:

@@ -39,6 +39,7 @@ class FrontendMeasures:
 
     def series(self) -> list[Series]:
         """A snapshot of everything."""
+        self._accounts.tell_metrics()
         self._tell_workers()
         self._tell_queue()
         self._tell_stages()

@@ -3,7 +3,7 @@
 The request path touches them per request, or per stream with a batch of values, never per token.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -56,13 +56,20 @@ class HistogramCell:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
-    def observe_all(self, values: Iterable[float]) -> None:
-        """Fold a stream's values in at once."""
-        counts, bounds, total = self.counts, self.bounds, 0.0
-        for value in values:
-            counts[bisect_left(bounds, value)] += 1
-            total += value
-        self.total += total
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Fold many values in at once."""
+        counts, bounds = self.counts, self.bounds
+        if len(values) <= len(bounds):
+            for value in values:
+                counts[bisect_left(bounds, value)] += 1
+        else:
+            ordered, below = sorted(values), 0
+            for bucket, bound in enumerate(bounds):
+                upto = bisect_right(ordered, bound)
+                counts[bucket] += upto - below
+                below = upto
+            counts[-1] += len(ordered) - below
+        self.total += sum(values)
 
 
 class Series(msgspec.Struct, array_like=True):
