@@ -12,18 +12,26 @@ import sysconfig
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-EXTENSIONS = {"appliance/routing/native": "block_tree"}
+EXTENSIONS = {
+    "appliance/preprocess/native": "word_table",
+    "appliance/routing/native": "block_tree",
+}
 """Folders with C sources, and the module that each of them makes there."""
+COMPILER = shlex.split(sysconfig.get_config_var("CC") or "cc")
+HEADERS = Path(sysconfig.get_path("include"))
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
 """What our sources give no cause for. A compiler that knows more of them must not stop anybody: only a test minds."""
 
 
 def main() -> None:
     """Compile what is out of date. Ends with 1 when the sources do not compile."""
-    for folder, name in EXTENSIONS.items():
-        target = ROOT / folder / (name + sysconfig.get_config_var("EXT_SUFFIX"))
-        if not is_current(target):
-            compile_module(target)
+    targets = [ROOT / folder / (name + sysconfig.get_config_var("EXT_SUFFIX")) for folder, name in EXTENSIONS.items()]
+    stale = [target for target in targets if not is_current(target)]
+    if stale and (missing := find_missing()):
+        print(f"note: {missing} is missing; native code is not built, and Python does its work")
+        return
+    for target in stale:
+        compile_module(target)
 
 
 def is_current(target: Path) -> bool:
@@ -32,19 +40,19 @@ def is_current(target: Path) -> bool:
     return target.exists() and target.stat().st_mtime > max(file.stat().st_mtime for file in sources)
 
 
+def find_missing() -> str | None:
+    """What compiling needs and is not there."""
+    if shutil.which(COMPILER[0]) is None:
+        return COMPILER[0]
+    return None if (HEADERS / "Python.h").exists() else str(HEADERS / "Python.h")
+
+
 def compile_module(target: Path) -> None:
     """Compile the sources beside a module."""
-    compiler = shlex.split(sysconfig.get_config_var("CC") or "cc")
-    headers = Path(sysconfig.get_path("include"))
-    for needed in (shutil.which(compiler[0]), headers / "Python.h"):
-        if needed is None or not Path(needed).exists():
-            missing = compiler[0] if needed is None else needed
-            print(f"note: {missing} is missing; {target.parent.name} code is not built, and Python does its work")
-            return
     fresh = target.with_name(f"{target.name}.new")
     sources = sorted(str(file) for file in target.parent.glob("*.c"))
-    argv = [*compiler, "-std=c11", "-O2", "-g0", "-DNDEBUG", "-fPIC", "-shared", "-fvisibility=hidden", *WARNINGS]
-    done = subprocess.run([*argv, "-isystem", str(headers), *sources, "-o", str(fresh)])
+    argv = [*COMPILER, "-std=c11", "-O2", "-g0", "-DNDEBUG", "-fPIC", "-shared", "-fvisibility=hidden", *WARNINGS]
+    done = subprocess.run([*argv, "-isystem", str(HEADERS), *sources, "-o", str(fresh)])
     if done.returncode:
         sys.exit(f"error: cannot compile {target.parent.relative_to(ROOT)}")
     fresh.replace(target)  # at once and whole: a process may have the old one open

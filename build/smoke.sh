@@ -4,7 +4,7 @@ set -euo pipefail
 
 binary=$(realpath "${1:?usage: build/smoke.sh EXECUTABLE}")
 limit_mb=60
-compgen -G "$(dirname "$0")/../appliance/routing/native/*.so" >/dev/null && native=yes || native=no
+compgen -G "$(dirname "$0")/../appliance/*/native/*.so" >/dev/null && native=yes || native=no
 room=$(mktemp -d)
 trap 'rm -rf "$room"' EXIT
 cd "$room"
@@ -24,7 +24,10 @@ for verb in serve worker frontend chat get config keys doctor top backup restore
 done
 # What is compiled in the checkout must be in the executable.
 if [ "$native" = yes ]; then
-  { bare doctor --state-dir "$room/state" || true; } | grep -q 'prefix index is native' || fail "the native code is missing"
+  bare doctor --state-dir "$room/state" >"$room/doctor" || true
+  for part in 'prefix index' 'word table'; do
+    grep -q "$part is native" "$room/doctor" || fail "the native code is missing: $part"
+  done
 fi
 code=0
 bare status --state-dir "$room/state" 2>/dev/null || code=$?

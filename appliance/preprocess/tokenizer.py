@@ -10,7 +10,8 @@ from tokenizers import Tokenizer
 from appliance.core.errors import InvalidRequest, ModelFileBad
 from appliance.preprocess.detokenise import ByteDetokeniser, Detokeniser, WindowDetokeniser
 from appliance.preprocess.token_table import TokenizerDocument, build_table
-from appliance.preprocess.word_cache import WordCache, can_cut_words
+from appliance.preprocess.word_cache import WordCache
+from appliance.preprocess.word_cuts import can_cut_words
 
 THREAD_CHARS = 8192
 """Texts from this length on are encoded in a thread: about 2 ms of work, as long as other streams may have to wait."""

@@ -1,5 +1,6 @@
 """`build/native.py`: what it compiles and when, and what it says where it cannot."""
 
+import runpy
 import shutil
 import subprocess
 import sys
@@ -9,17 +10,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+EXTENSIONS = runpy.run_path(str(ROOT / "build/native.py"))["EXTENSIONS"]
 FOLDER = Path("appliance/routing/native")
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """The script, and one source that compiles."""
+    """The script, and one source that compiles in each folder."""
     (tmp_path / "build").mkdir()
-    (tmp_path / FOLDER).mkdir(parents=True)
     shutil.copy(ROOT / "build/native.py", tmp_path / "build")
-    (tmp_path / FOLDER / "one.c").write_text('#include "one.h"\nint one(void) { return ONE; }\n')
-    (tmp_path / FOLDER / "one.h").write_text("#include <Python.h>\n#define ONE 1\nint one(void);\n")
+    for folder in EXTENSIONS:
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "one.c").write_text('#include "one.h"\nint one(void) { return ONE; }\n')
+        (tmp_path / folder / "one.h").write_text("#include <Python.h>\n#define ONE 1\nint one(void);\n")
     return tmp_path
 
 
@@ -70,7 +73,8 @@ def test_a_warning_stops_nobody(checkout: Path) -> None:
 
 def test_our_sources_give_no_warnings(tmp_path: Path) -> None:
     _needs_compiler()
-    shutil.copytree(ROOT / FOLDER, tmp_path / FOLDER, ignore=shutil.ignore_patterns("*.so"))
+    for folder in EXTENSIONS:
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("*.so"))
     (tmp_path / "build").mkdir()
     shutil.copy(ROOT / "build/native.py", tmp_path / "build")
     assert build(tmp_path)[:2] == (0, "")

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 import psutil
 
 from appliance import __version__
+from appliance.preprocess import word_table
 from appliance.roles.doctor.finding import Finding, Scene, fail, in_gb, ok, warn
 from appliance.roles.own_executable import frozen
-from appliance.routing.prefix_index import is_native
+from appliance.routing import prefix_index
 
 KERNEL = (5, 4)  # pidfd
 GLIBC = (2, 35)
@@ -37,11 +38,15 @@ def check_executable(scene: Scene) -> Iterator[Finding]:
 
 def check_native_code(scene: Scene) -> Iterator[Finding]:
     """Whether what is hot is compiled."""
-    if is_native():
-        yield ok("the prefix index is native code")
-    else:
-        text = "the prefix index runs in Python, which costs CPU time for workers that report many cache events"
-        yield warn(text, "install the one-file build, or build with a C compiler and Python's headers: make venv")
+    for name, is_native, costs in (
+        ("prefix index", prefix_index.is_native(), "for workers that report many cache events"),
+        ("word table", word_table.is_native(), "for every prompt"),
+    ):
+        if is_native:
+            yield ok(f"the {name} is native code")
+        else:
+            cure = "install the one-file build, or build with a C compiler and Python's headers: make venv"
+            yield warn(f"the {name} runs in Python, which costs CPU time {costs}", cure)
 
 
 def check_system(scene: Scene) -> Iterator[Finding]:
