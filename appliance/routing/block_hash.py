@@ -4,15 +4,18 @@ Both are part of the protocol between workers, routers and indexers, and never c
 block's token ids as little-endian 32-bit words, a sequence hash chains the local ones.
 """
 
-import sys
-from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from struct import Struct
 from typing import NewType, cast
 
 from xxhash import xxh3_64_intdigest
 
 from appliance.core.errors import InvalidRequest
+from appliance.routing.python_hashes import little_endian
+
+try:
+    from appliance.routing.native.block_tree import chain_hashes, hash_blocks
+except ImportError:  # not built: there was no compiler
+    from appliance.routing.python_hashes import chain_hashes, hash_blocks
 
 LocalHash = NewType("LocalHash", int)
 """Unsigned 64-bit hash of one block's tokens, whatever comes before it."""
@@ -20,8 +23,6 @@ SequenceHash = NewType("SequenceHash", int)
 """Unsigned 64-bit hash of one block and of everything before it."""
 
 SEED = 1337
-_PAIR = Struct("<QQ")
-_TOKEN_BYTES = 4
 
 
 def local_hashes(
@@ -41,19 +42,14 @@ def local_hashes(
     """
     if block_size < 1:
         raise InvalidRequest(f"cannot hash blocks of {block_size} tokens")
-    words = _token_bytes(tokens)
-    seed = adapter_seed(lora_name)
-    step = block_size * _TOKEN_BYTES
-    width = step + _TOKEN_BYTES if eagle else step
-    starts = range(0, len(words) - width + 1, step)
-    digest = xxh3_64_intdigest
-    if not media:
-        found = [digest(words[at : at + width], seed) for at in starts]
-    else:
-        found = [
-            digest(words[at : at + width] + _media_bytes(media.get(number)), seed) for number, at in enumerate(starts)
-        ]
-    return cast("list[LocalHash]", found)  # a NewType called for every block would take as long as hashing it
+    seed = adapter_seed(lora_name) if lora_name else SEED
+    try:
+        hashes = hash_blocks(tokens, block_size, eagle, seed)
+    except (OverflowError, TypeError) as error:
+        raise InvalidRequest("cannot hash a token id that is no unsigned 32-bit number") from error
+    if media:
+        _add_media(hashes, media, tokens, block_size, eagle, seed)
+    return cast("list[LocalHash]", hashes)  # a NewType called for every block would take as long as hashing it
 
 
 def sequence_hashes(hashes: Sequence[LocalHash], after: SequenceHash | None = None) -> list[SequenceHash]:
@@ -61,15 +57,7 @@ def sequence_hashes(hashes: Sequence[LocalHash], after: SequenceHash | None = No
 
     With `after`, the sequence hash of a block, `hashes` begin with the block that follows it.
     """
-    if not hashes:
-        return []
-    pack, digest = _PAIR.pack, xxh3_64_intdigest
-    chained: int = hashes[0] if after is None else after
-    result = [chained] if after is None else []
-    for local in hashes[len(result) :]:
-        chained = digest(pack(chained, local), SEED)
-        result.append(chained)
-    return cast("list[SequenceHash]", result)
+    return cast("list[SequenceHash]", chain_hashes(hashes, after, SEED))
 
 
 def adapter_seed(lora_name: str) -> int:
@@ -79,22 +67,26 @@ def adapter_seed(lora_name: str) -> int:
     return (SEED + xxh3_64_intdigest(lora_name.encode(), 0)) % 2**64
 
 
-def _token_bytes(tokens: Sequence[int]) -> bytes:
-    try:
-        return _little_endian(array("I", tokens))
-    except (OverflowError, TypeError) as error:
-        raise InvalidRequest("cannot hash a token id that is no unsigned 32-bit number") from error
+def _add_media(
+    hashes: list[int],
+    media: Mapping[int, Iterable[int]],
+    tokens: Sequence[int],
+    block_size: int,
+    eagle: bool,
+    seed: int,
+) -> None:
+    """Hash the blocks with media anew: their tokens, and what is in them behind these."""
+    for number in range(len(hashes)):
+        behind = _media_bytes(media.get(number))
+        if behind:
+            start = number * block_size
+            block = little_endian("I", tokens[start : start + block_size + eagle])
+            hashes[number] = xxh3_64_intdigest(block + behind, seed)
 
 
 def _media_bytes(hashes: Iterable[int] | None) -> bytes:
     # Sorted, because the order in which a request names its images does not change what the block holds.
     try:
-        return _little_endian(array("Q", sorted(hashes or ())))
+        return little_endian("Q", sorted(hashes or ()))
     except (OverflowError, TypeError) as error:
         raise InvalidRequest("cannot hash a media hash that is no unsigned 64-bit number") from error
-
-
-def _little_endian(words: "array[int]") -> bytes:
-    if sys.byteorder == "big":
-        words.byteswap()
-    return words.tobytes()

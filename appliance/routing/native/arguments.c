@@ -8,24 +8,23 @@ void free_words(Words *words)
         PyMem_Free(words->values);
 }
 
+int check_count(Py_ssize_t given, Py_ssize_t wanted, const char *name)
+{
+    if (given == wanted)
+        return 0;
+    PyErr_Format(PyExc_TypeError, "%s takes %zd arguments, not %zd", name, wanted, given);
+    return -1;
+}
+
 int read_word(PyObject *object, uint64_t *word)
 {
-    if (PyLong_CheckExact(object)) {
-        /* Faster than the other function, for the half of all hashes that is below 2^63. */
-        int overflow;
-        long long value = PyLong_AsLongLongAndOverflow(object, &overflow);
-        if (value >= 0 && !overflow) {
-            *word = (uint64_t)value;
-            return 0;
-        }
-        *word = PyLong_AsUnsignedLongLong(object);
-    } else {
-        PyObject *number = PyNumber_Index(object);
-        if (!number)
-            return -1;
-        *word = PyLong_AsUnsignedLongLong(number);
-        Py_DECREF(number);
-    }
+    if (plain_word(object, word))
+        return 0;
+    PyObject *number = PyNumber_Index(object);
+    if (!number)
+        return -1;
+    *word = PyLong_AsUnsignedLongLong(number);
+    Py_DECREF(number);
     return *word == UINT64_MAX && PyErr_Occurred() ? -1 : 0;
 }
 

@@ -2,6 +2,12 @@ from collections.abc import Sequence
 
 from appliance.routing.index_events import Holder
 
+def hash_blocks(tokens: Sequence[int], block_size: int, further: bool, seed: int, /) -> list[int]:
+    """As the twin in `python_hashes`."""
+
+def chain_hashes(hashes: Sequence[int], after: int | None, seed: int, /) -> list[int]:
+    """As the twin in `python_hashes`."""
+
 class BlockTree:
     """Blocks of all holders; what `PrefixIndex` says of them holds here. Raises `MemoryError`, also for more than
     262,144 holders; the blocks that an interrupted call had stored by then stay. Holders may be any hashable value."""

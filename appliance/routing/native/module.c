@@ -1,4 +1,4 @@
-/* The class `BlockTree` of `appliance.routing.native.block_tree`, described in `block_tree.pyi`. */
+/* The module `appliance.routing.native.block_tree`, and its class `BlockTree`; described in `block_tree.pyi`. */
 
 #include "objects.h"
 
@@ -17,14 +17,6 @@ static int find_holder(BlockTree *self, PyObject *holder, uint32_t *number)
         return PyErr_Occurred() ? -1 : 0;
     *number = (uint32_t)PyLong_AsUnsignedLong(found);
     return 1;
-}
-
-static int check_count(Py_ssize_t given, Py_ssize_t wanted, const char *name)
-{
-    if (given == wanted)
-        return 0;
-    PyErr_Format(PyExc_TypeError, "%s takes %zd arguments, not %zd", name, wanted, given);
-    return -1;
 }
 
 static int add_holder(BlockTree *self, PyObject *holder, uint32_t *number)
@@ -285,11 +277,18 @@ static int execute(PyObject *module)
     return failed ? -1 : 0;
 }
 
+static PyMethodDef functions[] = {
+    {"hash_blocks", (PyCFunction)(void (*)(void))hash_blocks, METH_FASTCALL, NULL},
+    {"chain_hashes", (PyCFunction)(void (*)(void))chain_hashes, METH_FASTCALL, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, execute}, {0, NULL}};
 
 static PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "block_tree",
+    .m_methods = functions,
     .m_slots = module_slots,
 };
 
