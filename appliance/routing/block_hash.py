@@ -5,7 +5,7 @@ block's token ids as little-endian 32-bit words, a sequence hash chains the loca
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NewType, cast
+from typing import NewType
 
 from xxhash import xxh3_64_intdigest
 
@@ -49,7 +49,7 @@ def local_hashes(
         raise InvalidRequest("cannot hash a token id that is no unsigned 32-bit number") from error
     if media:
         _add_media(hashes, media, tokens, block_size, eagle, seed)
-    return cast("list[LocalHash]", hashes)  # a NewType called for every block would take as long as hashing it
+    return hashes
 
 
 def sequence_hashes(hashes: Sequence[LocalHash], after: SequenceHash | None = None) -> list[SequenceHash]:
@@ -57,7 +57,7 @@ def sequence_hashes(hashes: Sequence[LocalHash], after: SequenceHash | None = No
 
     With `after`, the sequence hash of a block, `hashes` begin with the block that follows it.
     """
-    return cast("list[SequenceHash]", chain_hashes(hashes, after, SEED))
+    return chain_hashes(hashes, after, SEED)
 
 
 def adapter_seed(lora_name: str) -> int:
@@ -68,7 +68,7 @@ def adapter_seed(lora_name: str) -> int:
 
 
 def _add_media(
-    hashes: list[int],
+    hashes: list[LocalHash],
     media: Mapping[int, Iterable[int]],
     tokens: Sequence[int],
     block_size: int,
@@ -81,7 +81,7 @@ def _add_media(
         if behind:
             start = number * block_size
             block = little_endian("I", tokens[start : start + block_size + eagle])
-            hashes[number] = xxh3_64_intdigest(block + behind, seed)
+            hashes[number] = LocalHash(xxh3_64_intdigest(block + behind, seed))
 
 
 def _media_bytes(hashes: Iterable[int] | None) -> bytes:

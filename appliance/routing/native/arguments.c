@@ -16,11 +16,12 @@ int check_count(Py_ssize_t given, Py_ssize_t wanted, const char *name)
     return -1;
 }
 
-int read_word(PyObject *object, uint64_t *word)
+/* Its own `__index__` may take it out of the sequence that it was in. */
+static int read_odd_word(PyObject *object, uint64_t *word)
 {
-    if (plain_word(object, word))
-        return 0;
+    Py_INCREF(object);
     PyObject *number = PyNumber_Index(object);
+    Py_DECREF(object);
     if (!number)
         return -1;
     *word = PyLong_AsUnsignedLongLong(number);
@@ -28,28 +29,27 @@ int read_word(PyObject *object, uint64_t *word)
     return *word == UINT64_MAX && PyErr_Occurred() ? -1 : 0;
 }
 
+int read_word(PyObject *object, uint64_t *word)
+{
+    return plain_word(object, word) ? 0 : read_odd_word(object, word);
+}
+
 int read_words(PyObject *object, Words *words)
 {
     PyObject *sequence = PySequence_Fast(object, "needs a sequence of numbers");
     if (!sequence)
         return -1;
-    size_t count = (size_t)PySequence_Fast_GET_SIZE(sequence);
-    words->count = 0;
+    size_t count = (size_t)PySequence_Fast_GET_SIZE(sequence), at = 0;
     words->values = count <= FEW ? words->few : PyMem_New(uint64_t, count);
     if (!words->values)
         PyErr_NoMemory();
     /* `__index__` of something odd may change the sequence. */
-    for (size_t at = 0; words->values && at < count && at < (size_t)PySequence_Fast_GET_SIZE(sequence); at++) {
-        PyObject *item = Py_NewRef(PySequence_Fast_GET_ITEM(sequence, (Py_ssize_t)at));
-        int failed = read_word(item, &words->values[words->count]);
-        Py_DECREF(item);
-        if (failed) {
+    for (; words->values && at < count && at < (size_t)PySequence_Fast_GET_SIZE(sequence); at++)
+        if (read_word(PySequence_Fast_GET_ITEM(sequence, (Py_ssize_t)at), &words->values[at])) {
             free_words(words);
             words->values = NULL;
-        } else {
-            words->count++;
         }
-    }
+    words->count = at;
     Py_DECREF(sequence);
     return words->values ? 0 : -1;
 }

@@ -1,11 +1,12 @@
 from collections.abc import Sequence
 
+from appliance.routing.block_hash import LocalHash, SequenceHash
 from appliance.routing.index_events import Holder
 
-def hash_blocks(tokens: Sequence[int], block_size: int, further: bool, seed: int, /) -> list[int]:
+def hash_blocks(tokens: Sequence[int], block_size: int, further: bool, seed: int, /) -> list[LocalHash]:
     """As the twin in `python_hashes`."""
 
-def chain_hashes(hashes: Sequence[int], after: int | None, seed: int, /) -> list[int]:
+def chain_hashes(hashes: Sequence[int], after: int | None, seed: int, /) -> list[SequenceHash]:
     """As the twin in `python_hashes`."""
 
 class BlockTree:

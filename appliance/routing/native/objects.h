@@ -17,15 +17,17 @@ typedef struct {
 /* The common case of `read_word` without a call: whether it is an int of a usual size, and which one. */
 static inline bool plain_word(PyObject *object, uint64_t *word)
 {
-    if (!PyLong_CheckExact(object))
+    if (__builtin_expect(!PyLong_CheckExact(object), 0))
         return false;
 #if PY_VERSION_HEX < 0x030C0000 && PYLONG_BITS_IN_DIGIT == 30
     const uint32_t *digits = ((PyLongObject *)object)->ob_digit;
     Py_ssize_t size = Py_SIZE(object); /* most tokens have one digit, most hashes three */
-    if (size == 1)
+    if (__builtin_expect(size == 1, 1))
         *word = digits[0];
     else if (size == 3 && digits[2] < 16)
         *word = digits[0] | (uint64_t)digits[1] << 30 | (uint64_t)digits[2] << 60;
+    else if (size == 2)
+        *word = digits[0] | (uint64_t)digits[1] << 30;
     else if (size == 0)
         *word = 0;
     else

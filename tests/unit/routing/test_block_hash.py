@@ -1,13 +1,25 @@
 """Block hashes against the published values that every worker and router must agree on."""
 
+import struct
+
 import pytest
+from xxhash import xxh3_64_intdigest
 
 from appliance.core.errors import InvalidRequest
 from appliance.routing.block_hash import LocalHash, adapter_seed, local_hashes, sequence_hashes
+from tests.helpers.block_hashes import BOTH, implementation
 
 TOKENS = list(range(1, 9))
 FIRST, SECOND, THIRD = 14643705804678351452, 16777012769546811212, 483935686894639516
 ADAPTER_SECOND = 10751596618610180438
+
+
+@pytest.fixture(params=BOTH, autouse=True)
+def implemented(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it holds for both implementations."""
+    hashes = implementation(request.param)
+    for name in ("hash_blocks", "chain_hashes"):
+        monkeypatch.setattr(f"appliance.routing.block_hash.{name}", getattr(hashes, name))
 
 
 def test_plain_blocks() -> None:
@@ -43,6 +55,12 @@ def test_eagle_blocks_reach_one_token_further() -> None:
     assert local_hashes(TOKENS, 4, eagle=True) == [1914873892905420881]
     assert local_hashes([*TOKENS, 9], 4, eagle=True) == [1914873892905420881, 1929047464662796003]
     assert local_hashes(TOKENS[:4], 4, eagle=True) == []
+
+
+def test_media_of_an_eagle_block_come_after_its_further_token() -> None:
+    words = struct.pack("<5I2Q", *range(5, 10), 3, 7)
+    found = local_hashes(range(1, 10), 4, media={1: iter([7, 3])}, eagle=True)
+    assert found == [1914873892905420881, xxh3_64_intdigest(words, 1337)]
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
