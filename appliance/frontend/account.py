@@ -1,6 +1,7 @@
 """What is known of one request, from its arrival until it is forgotten."""
 
 from collections.abc import Callable, Sequence
+from types import TracebackType
 
 import msgspec
 
@@ -10,8 +11,15 @@ from appliance.core.identity import RequestId
 from appliance.frontend.routed import Routed
 
 
+def _nobody_counts(account: "Account", error: BaseException | None) -> None:
+    pass
+
+
 class Account(msgspec.Struct, kw_only=True, eq=False):
-    """One request while it runs, and as one of the last that have ended. Times are `time.perf_counter` seconds."""
+    """One request while it runs, and as one of the last that have ended. Times are `time.perf_counter` seconds.
+
+    A context manager: the request has ended when its block is left, in whatever way.
+    """
 
     id: RequestId
     endpoint: PublicEndpoint
@@ -46,6 +54,16 @@ class Account(msgspec.Struct, kw_only=True, eq=False):
     """`success`, `cancelled`, or the kind of its error; empty while it runs."""
     complaint: str = ""
     """The error as the client was told it; empty for a success."""
+    on_end: "Callable[[Account, BaseException | None], None]" = _nobody_counts
+    """Told of the end, with what the block raised."""
+
+    def __enter__(self) -> "Account":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.on_end(self, error)
 
     def produced_now(self) -> int:
         """Output tokens up to now, or in the end."""

@@ -2,7 +2,6 @@
 
 import time
 from collections import Counter
-from types import TracebackType
 
 import msgspec
 import trio
@@ -46,6 +45,7 @@ class Accounts:
         """Those that have ended since the last `_count`."""
         self._ended = EndedRequests()
         self._last_end: dict[str, float] = {}
+        self._on_end = self._close
 
     @property
     def active(self) -> int:
@@ -107,16 +107,13 @@ class Accounts:
         self._count()
         self._metrics.tell_running(self._active.values())
 
-    def request(self, id: RequestId, endpoint: PublicEndpoint) -> "OpenAccount":
-        """A context manager that counts a request from here to the end of its block, however it is left."""
-        return OpenAccount(self, Account(id=id, endpoint=endpoint, started=time.perf_counter()))
+    def request(self, id: RequestId, endpoint: PublicEndpoint) -> Account:
+        """Begin to count a request. The account is a context manager: leaving its block, by any way, is the end."""
+        account = Account(id=id, endpoint=endpoint, started=time.perf_counter(), on_end=self._on_end)
+        self._active[id] = account
+        return account
 
-    def open(self, account: Account) -> None:
-        """The request runs from now on."""
-        self._active[account.id] = account
-
-    def close(self, account: Account, error: BaseException | None) -> None:
-        """The request has ended, with what its handler raised; counts it."""
+    def _close(self, account: Account, error: BaseException | None) -> None:
         del self._active[account.id]
         account.ended = self._last_end[account.model] = time.perf_counter()
         if error is not None or account.error is not None:
@@ -142,24 +139,6 @@ class Accounts:
         fresh, self._fresh = self._fresh, []
         self._ended.add(*fresh)
         self._metrics.count(fresh)
-
-
-class OpenAccount:
-    """The time in which a request is counted as active."""
-
-    __slots__ = ("_account", "_accounts")
-
-    def __init__(self, accounts: Accounts, account: Account) -> None:
-        self._accounts, self._account = accounts, account
-
-    def __enter__(self) -> Account:
-        self._accounts.open(self._account)
-        return self._account
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._accounts.close(self._account, error)
 
 
 def _failed(account: Account, error: BaseException | None) -> Account:

@@ -1,6 +1,8 @@
 """The way of an answer's choices through workers: placed, streamed, and moved to another worker when one is lost."""
 
+from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import msgspec
 import trio
@@ -13,7 +15,7 @@ from appliance.core.requests import EngineRequest, KvTransfer
 from appliance.core.settings import RequestSettings
 from appliance.frontend.accounts import Account, Accounts
 from appliance.frontend.choice_run import ChoiceRun
-from appliance.frontend.split_runs import SplitRuns
+from appliance.frontend.split_runs import SplitRuns, may_split
 from appliance.frontend.streams.answer import Answer
 from appliance.frontend.vigil import Vigil
 from appliance.routing.router import Placement, Router, RoutingRequest
@@ -26,34 +28,47 @@ RETRY_S = 0.25
 RETRY_CAP_S = 2.0
 
 
+class Shared(NamedTuple):
+    """What the runs of all answers of a front end share."""
+
+    router: Router
+    transport: WorkerTransport
+    accounts: Accounts
+    vigil: Vigil
+
+
 class AnswerRun:
     """Runs all choices of one answer until it is with the client."""
+
+    __slots__ = (
+        "_account", "_answer", "_hints", "_last_step_at", "_lost", "_pinged_at", "_pins", "_router", "_runs",
+        "_settings", "_shared", "_silent_since",
+    )  # fmt: skip
 
     def __init__(
         self,
         answer: Answer,
-        requests: list[EngineRequest],
+        requests: Sequence[EngineRequest],
         account: Account,
-        *,
-        router: Router,
-        transport: WorkerTransport,
-        accounts: Accounts,
+        shared: Shared,
         settings: RequestSettings,
-        vigil: Vigil,
         pins: Pins = NO_PINS,
         hints: RoutingHints = NO_HINTS,
     ) -> None:
-        self._answer, self._account = answer, account
+        """`requests` are those of the answer's choices, by index."""
+        self._answer, self._account, self._shared, self._settings = answer, account, shared, settings
+        self._router = shared.router
         self._pins = pins
         # What is run counts as load, also for a request that wanted only the choice.
         self._hints = msgspec.structs.replace(hints, query_only=False) if hints.query_only else hints
-        self._router, self._transport, self._accounts, self._settings = router, transport, accounts, settings
-        self._runs = [ChoiceRun(choice, request) for choice, request in zip(answer.choices, requests, strict=True)]
+        self._runs: list[ChoiceRun] = []
+        for choice in answer.choices:
+            run = ChoiceRun(choice, requests[choice.index])
+            choice.on_over = run.leave
+            self._runs.append(run)
         self._lost: set[WorkerId] = set()
-        self._split = SplitRuns(router, transport, account, lost=self._lost, settings=settings)
-        self._vigil = vigil
         self._last_step_at = 0.0
-        self._silent_since = self._pinged_at = trio.current_time()
+        self._silent_since = self._pinged_at = shared.vigil.now()
         answer.may_move = self._is_worth_a_move
 
     async def run(self) -> None:
@@ -62,9 +77,12 @@ class AnswerRun:
         Raises the error of a choice that cannot go on when nothing was shown. Leaving by any way, also by
         cancellation, cancels what still runs and frees all places.
         """
-        self._vigil.add(self)
+        self._shared.vigil.add(self)
         try:
-            await self._launch_all()
+            if len(self._runs) == 1:
+                await self._launch(self._runs[0])
+            else:
+                await self._launch_all()
             while True:
                 try:
                     await self._answer.wait()
@@ -76,14 +94,14 @@ class AnswerRun:
                 else:
                     return
         finally:
-            self._vigil.discard(self)
+            self._shared.vigil.discard(self)
             for run in self._runs:
                 run.leave()
                 run.choice.on_over = run.choice.on_tokens = None  # see `Answer.release`
 
     async def _launch_all(self) -> None:
         """Launch the choices: one after the other, but their prefill halves at once."""
-        if len(self._runs) == 1 or not self._split.is_possible(self._runs[0].request):
+        if not may_split(self._router, self._runs[0].request):
             for run in self._runs:
                 await self._launch(run)
             return
@@ -106,16 +124,20 @@ class AnswerRun:
 
         A pin holds for the first attempt: when that worker is lost, any other will do.
         """
+        router, routed = self._router, self._account.routed
         while True:
             run.worker = None
             try:
-                transfer = await self._run_prefill(run) if self._split.is_possible(run.request) else None
-                role: Role = "decode" if transfer else "aggregated"
-                self._account.routed.ask(self._router, role)
-                placement = await self._place(self._routing_request(run, role))
-                self._account.routed.take(placement)
-                self._account.workers.append(run.enter(placement, self._transport, transfer))
-                self._account.routed.sent()
+                transfer = await self._run_prefill(run) if may_split(router, run.request) else None
+                wish = self._routing_request(run, "decode" if transfer else "aggregated")
+                routed.ask(router, wish.role)
+                try:
+                    placement = await router.place(wish)
+                except ModelNotReady as error:
+                    placement = await self._place_later(wish, error)
+                routed.take(placement)
+                self._account.workers.append(run.enter(placement, self._shared.transport, transfer))
+                routed.sent()
             except ApplianceError as error:
                 if run.worker is None or not error.retryable or not self._may_move(run):
                     raise
@@ -123,20 +145,21 @@ class AnswerRun:
             else:
                 return
 
-    async def _place(self, wish: RoutingRequest) -> Placement:
-        """A place; the last worker may have gone while the prompt was computed elsewhere, and another one may come."""
-        while True:
+    async def _place_later(self, wish: RoutingRequest, why: ModelNotReady) -> Placement:
+        """The last worker may have gone while the prompt was computed elsewhere, and another one may come."""
+        while not self._router.ready_workers(wish.model):  # those that are there will not do
+            await self._router.wait_ready(wish.model, self._settings.hold_s)
             try:
                 return await self._router.place(wish)
-            except ModelNotReady:
-                if self._router.ready_workers(wish.model):
-                    raise  # those that are there will not do
-                await self._router.wait_ready(wish.model, self._settings.hold_s)
+            except ModelNotReady as error:
+                why = error
+        raise why
 
     async def _run_prefill(self, run: ChoiceRun) -> KvTransfer | None:
         wish = partial(self._routing_request, run)
-        transfer = await self._split.begin(run.request_now(), wish, run.hold, run.lose_half)
-        self._silent_since = trio.current_time()  # the patience with the decode half begins now
+        split = SplitRuns(self._router, self._shared.transport, self._account, lost=self._lost, settings=self._settings)
+        transfer = await split.begin(run.request_now(), wish, run.hold, run.lose_half)
+        self._silent_since = self._shared.vigil.now()  # the patience with the decode half begins now
         return transfer
 
     def _routing_request(self, run: ChoiceRun, role: Role = "aggregated") -> RoutingRequest:
@@ -183,7 +206,7 @@ class AnswerRun:
     async def _prepare_move(self, run: ChoiceRun) -> None:
         run.leave()
         run.moves += 1
-        self._accounts.moved(self._account, ongoing=bool(run.choice.token_ids))
+        self._shared.accounts.moved(self._account, ongoing=bool(run.choice.token_ids))
         model = run.request.model
         if run.worker is not None:
             self._lost.add(run.worker)
@@ -196,7 +219,7 @@ class AnswerRun:
         """What the answer asks, in the pump, when a choice fails."""
         run = self._runs[index]
         if self._is_too_long(run):
-            self._accounts.too_long_to_move(self._account)
+            self._shared.accounts.too_long_to_move(self._account)
         return self._may_move(run)
 
     def _may_move(self, run: ChoiceRun) -> bool:

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import msgspec
 import trio
@@ -81,6 +82,16 @@ def _read_tokenizer(data: bytes | None) -> TextTokenizer | None:
     return None if data is None else TextTokenizer.from_json(data)
 
 
+class Offer(NamedTuple):
+    """A name that clients may ask for, and what every request for it needs."""
+
+    record: ModelRecord
+    model: ModelName
+    """Whose workers compute it: of an adapter its base model, else itself."""
+    served: ServedModel | None
+    """None while no worker was ever ready."""
+
+
 class Catalog:
     """Names that exist, whether or not a worker is ready, and the served models behind them."""
 
@@ -89,6 +100,8 @@ class Catalog:
         self._measure = measure
         self._records: dict[ModelName, ModelRecord] = {}
         self._served: dict[ModelName, ServedModel] = {}
+        self._offers: dict[str, Offer] = {}
+        """Of each record; made anew when records or served models change."""
         self._files: dict[Digest, bytes] = {}
 
     def set_records(self, records: Iterable[ModelRecord]) -> None:
@@ -99,15 +112,20 @@ class Catalog:
         wanted = {ref.digest for served in self._served.values() for ref in served.card.files.values()}
         for digest in self._files.keys() - wanted:
             del self._files[digest]
+        self._make_offers()
 
     def records(self) -> list[ModelRecord]:
         return list(self._records.values())
 
     def record(self, name: str) -> ModelRecord:
         """The record of a name. Raises `ModelNotFound`, naming the models that exist."""
-        found = self._records.get(ModelName(name))
+        return self.offer(name).record
+
+    def offer(self, name: str) -> Offer:
+        """What there is by a name. Raises `ModelNotFound`, naming the models that exist."""
+        found = self._offers.get(name)
         if found is None:
-            known = ", ".join(self._records) or "none"
+            known = ", ".join(self._offers) or "none"
             raise ModelNotFound(f"the model {name!r} does not exist; models here: {known}", param="model")
         return found
 
@@ -168,3 +186,11 @@ class Catalog:
         if known is None or (known.card != card and card.role != "prefill"):
             files = {name: self._files[ref.digest] for name, ref in card.files.items()}
             self._served[card.name] = await trio.to_thread.run_sync(ServedModel, card, files, ask_worker, self._measure)
+            self._make_offers()
+
+    def _make_offers(self) -> None:
+        self._offers = {
+            name: Offer(record, model, self._served.get(model))
+            for name, record in self._records.items()
+            for model in (record.base or name,)
+        }

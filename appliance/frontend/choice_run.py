@@ -17,24 +17,20 @@ from appliance.frontend.streams.choice import ChoiceStream
 from appliance.routing.router import Placement
 
 
-class ChoiceRun:
+class ChoiceRun(msgspec.Struct, eq=False):
     """One choice: its place on a worker, its stream there, and how often it has moved."""
 
-    __slots__ = ("_before", "_half", "_placement", "_stream", "choice", "moves", "request", "worker")
-
-    def __init__(self, choice: ChoiceStream, request: EngineRequest) -> None:
-        self.choice = choice
-        self.request = request
-        self.moves = 0
-        self.worker: WorkerId | None = None
-        """Where it runs, or ran last."""
-        self._before = 0
-        """Tokens that it had when it was placed."""
-        self._placement: Placement | None = None
-        self._stream: AbstractContextManager[None] | None = None
-        self._half: PrefillHalf | None = None
-        """Of a split request: its prompt on another worker, before or beside the stream."""
-        choice.on_over = self.leave
+    choice: ChoiceStream
+    request: EngineRequest
+    moves: int = 0
+    worker: WorkerId | None = None
+    """Where it runs, or ran last."""
+    _before: int = 0
+    """Tokens that it had when it was placed."""
+    _placement: Placement | None = None
+    _stream: AbstractContextManager[None] | None = None
+    _half: PrefillHalf | None = None
+    """Of a split request: its prompt on another worker, before or beside the stream."""
 
     @property
     def can_move(self) -> bool:
@@ -74,16 +70,17 @@ class ChoiceRun:
 
         Raises `WorkerLost` without a link; the place is then free again.
         """
+        choice = self.choice
         self._placement = placement
         worker = self.worker = placement.worker
-        self._before = len(self.choice.token_ids)
-        self.choice.on_tokens = self._count_tokens
+        self._before = len(choice.token_ids)
+        choice.on_tokens = self._count_tokens
         try:
             request = self.request_now()
             rank = placement.engine_rank
             if transfer is not None or rank is not None:
                 request = msgspec.structs.replace(request, kv_transfer=transfer, rank=rank)
-            stream = transport.open(worker, request, self.choice)
+            stream = transport.open(worker, request, choice)
             stream.__enter__()
         except BaseException:
             self.leave()
@@ -93,14 +90,14 @@ class ChoiceRun:
 
     def leave(self) -> None:
         """Cancel the stream if it still runs, and free the place; both halves of a split one. Safe to call twice."""
-        half, self._half = self._half, None
-        if half is not None:
+        if (half := self._half) is not None:
+            self._half = None
             half.leave()
-        stream, self._stream = self._stream, None
-        if stream is not None:
+        if (stream := self._stream) is not None:
+            self._stream = None
             stream.__exit__(None, None, None)
-        placement, self._placement = self._placement, None
-        if placement is not None:
+        if (placement := self._placement) is not None:
+            self._placement = None
             placement.__exit__(None, None, None)
 
     def _count_tokens(self) -> None:

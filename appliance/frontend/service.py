@@ -1,6 +1,5 @@
 """The request path: decode, hold until the model is ready, prepare, place, stream; again when a worker is lost."""
 
-import random
 import time
 from collections.abc import Callable
 from functools import partial
@@ -8,28 +7,29 @@ from functools import partial
 import msgspec
 
 from appliance.core.errors import ApplianceError, InvalidRequest
-from appliance.core.generation import EmbeddingRequest, GenerationRequest, Pins, PublicEndpoint, RoutingHints
-from appliance.core.identity import ModelName, RequestId
+from appliance.core.generation import GenerationRequest, PublicEndpoint
+from appliance.core.identity import RequestId
 from appliance.core.ports import WorkerTransport
-from appliance.core.requests import EngineRequest, StopConditions
 from appliance.core.settings import RequestSettings
 from appliance.frontend.accounts import Account, Accounts
-from appliance.frontend.answer_run import AnswerRun
+from appliance.frontend.answer_run import AnswerRun, Shared
 from appliance.frontend.audit import AuditEntry, AuditLog
 from appliance.frontend.catalog import Catalog, ServedModel
 from appliance.frontend.client_ids import ClientIds
 from appliance.frontend.dry_run import answer_dry_run
+from appliance.frontend.embedding_service import EmbeddingService
 from appliance.frontend.pinning import read_hints, read_pins
 from appliance.frontend.protocols.anthropic.count_tokens import count_document, estimate_tokens
 from appliance.frontend.protocols.anthropic.decode import decode_count, decode_messages
 from appliance.frontend.protocols.anthropic.formats import MessagesFormat
-from appliance.frontend.protocols.openai.decode import decode_chat, decode_completion, decode_embedding
+from appliance.frontend.protocols.openai.decode import decode_chat, decode_completion
 from appliance.frontend.protocols.openai.dispatch import NO_DISPATCH, Dispatch
-from appliance.frontend.protocols.openai.documents import embedding_document
 from appliance.frontend.protocols.openai.formats import chat_format, completion_format
 from appliance.frontend.protocols.openai.sse import preamble
 from appliance.frontend.protocols.responses.decode import decode_responses
 from appliance.frontend.protocols.responses.format import ResponsesFormat
+from appliance.frontend.ready_models import ReadyModels
+from appliance.frontend.request_ids import new_id
 from appliance.frontend.streams.answer import Answer, PromptFacts
 from appliance.frontend.streams.seams import AnswerFormat, TextTools
 from appliance.frontend.tracing import follow, tell_workers
@@ -37,8 +37,8 @@ from appliance.frontend.vigil import Vigil
 from appliance.preprocess.answer_parsing import AnswerParsing
 from appliance.preprocess.detokenise import Detokeniser, DropTokens, NoTokens
 from appliance.preprocess.stops import StopMatcher
-from appliance.routing.router import Router, RoutingRequest
-from appliance.web.exchange import Exchange
+from appliance.routing.router import Router
+from appliance.web.exchange import Exchange, Handler
 
 Decode = Callable[[bytes, RequestId], GenerationRequest]
 MakeFormat = Callable[[GenerationRequest], AnswerFormat]
@@ -56,19 +56,21 @@ class GenerationService:
         settings: Callable[[], RequestSettings],
         audit: AuditLog | None = None,
     ) -> None:
-        self._catalog, self._router, self._transport = catalog, router, transport
-        self._accounts, self._settings = accounts, settings
+        self._catalog, self._router, self._accounts, self._settings = catalog, router, accounts, settings
         self._audit = audit
-        self._vigil = Vigil()
+        self._ready = ReadyModels(catalog, router, settings)
+        self._runs = Shared(router, transport, accounts, Vigil())
+        self.embedding: Handler = EmbeddingService(self._ready, catalog, self._runs, settings).embedding
+        """`POST /v1/embeddings`."""
         self.client_ids = ClientIds()
 
     async def run(self) -> None:
         """What goes on beside the handlers, for ever: answers that wait for too long are looked after."""
-        await self._vigil.run()
+        await self._runs.vigil.run()
 
     async def chat(self, exchange: Exchange, *, dispatch: Dispatch = NO_DISPATCH) -> None:
         """`POST /v1/chat/completions`."""
-        make_format = partial(chat_format, dispatch=dispatch)
+        make_format = chat_format if dispatch == NO_DISPATCH else partial(chat_format, dispatch=dispatch)
         entry = None if self._audit is None else self._audit.begin(exchange.request.body)
         if entry is None:
             await self._generate(exchange, "chat_completions", decode_chat, make_format)
@@ -104,27 +106,6 @@ class GenerationService:
                 raise
         exchange.respond(200, count_document(estimate_tokens(request) if count is None else count))
 
-    async def embedding(self, exchange: Exchange) -> None:
-        """`POST /v1/embeddings`."""
-        with self._accounts.request(new_id(), "embeddings") as account:
-            trace = exchange.request.trace
-            if trace is not None:
-                follow(trace, account)
-            request = decode_embedding(exchange.request.body, account.id)
-            pins = read_pins(exchange.request, request.pins)
-            served = await self._ready_model(request.model, account, pins)
-            if served.card.task != "embed":
-                raise InvalidRequest(f"the model {request.model!r} gives no embeddings", param="model")
-            engine_requests = await self._embedding_requests(served, request)
-            engine_requests = self._catalog.for_workers(request.model, engine_requests)
-            if trace is not None:
-                engine_requests = tell_workers(engine_requests, trace)
-            account.prompt_tokens = sum(len(one.token_ids) for one in engine_requests)
-            vectors = [await self._embed(one, account, pins) for one in engine_requests]
-            account.first_token = time.perf_counter()
-            body = embedding_document(request.model, vectors, account.prompt_tokens, base64_vectors=request.base64)
-            exchange.respond(200, body)
-
     async def _generate(
         self,
         exchange: Exchange,
@@ -143,7 +124,7 @@ class GenerationService:
             request = decode(exchange.request.body, account.id)
             pins = read_pins(exchange.request, request.pins)
             account.stream = request.stream
-            served = await self._ready_model(request.model, account, pins)
+            served = await self._ready.find(request.model, account, pins)
             if served.card.task == "embed":
                 raise InvalidRequest(f"the model {request.model!r} only gives embeddings", param="model")
             if request.tool_choice == "none" and self._settings().exclude_tools_when_tool_choice_none:
@@ -169,10 +150,12 @@ class GenerationService:
             try:
                 hints = read_hints(exchange.request, request.hints, self._router.settings.session_affinity_ttl_s)
                 engine_requests = served.prompts.engine_requests(prepared, request)
-                engine_requests = self._catalog.for_workers(request.model, engine_requests)
+                if account.model != request.model:
+                    engine_requests = self._catalog.for_workers(request.model, engine_requests)
                 if trace is not None:
                     engine_requests = tell_workers(engine_requests, trace)
-                await self._runs(answer, engine_requests, account, pins, hints).run()
+                settings = self._settings()
+                await AnswerRun(answer, engine_requests, account, self._runs, settings, pins, hints).run()
             except ApplianceError as error:
                 if not answer.fail(error, final=True):
                     raise
@@ -180,42 +163,6 @@ class GenerationService:
                 self._settle(account, answer)
                 if entry is not None:
                     entry.used(answer.usage())
-
-    async def _ready_model(self, name: ModelName, account: Account, pins: Pins) -> ServedModel:
-        """The model once it has a ready worker.
-
-        Raises `ModelNotFound`, `ModelNotReady` after the hold time, `InvalidRequest` when a pinned worker is not there.
-        """
-        self._catalog.record(name)
-        if (base := self._catalog.base(name)) != name:
-            self._catalog.check_hope(name)  # workers that serve the base model need not have the adapter
-            name = base
-        account.model = name
-        if not self._router.ready_workers(name):
-            with self._catalog.reasons(name):
-                await self._router.wait_ready(name, self._settings().hold_s)
-        for number in (pins.worker, pins.prefill):
-            if number is not None:
-                self._router.check_instance(name, number)
-        served = self._catalog.served(name)
-        assert served is not None, "a worker joins the router after its card was learnt"
-        return served
-
-    def _runs(
-        self, answer: Answer, requests: list[EngineRequest], account: Account, pins: Pins, hints: RoutingHints
-    ) -> AnswerRun:
-        return AnswerRun(
-            answer,
-            requests,
-            account,
-            router=self._router,
-            transport=self._transport,
-            accounts=self._accounts,
-            settings=self._settings(),
-            vigil=self._vigil,
-            pins=pins,
-            hints=hints,
-        )
 
     def _settle(self, account: Account, answer: Answer) -> None:
         """Book what the answer has come to, also when it was cut off."""
@@ -228,41 +175,6 @@ class GenerationService:
         account.last_step_s = time.perf_counter() - answer.last_step_at if answer.last_step_at else None
         account.first_token = answer.first_at
         answer.release()
-
-    async def _embedding_requests(self, served: ServedModel, request: EmbeddingRequest) -> list[EngineRequest]:
-        return [
-            EngineRequest(
-                id=request.id,
-                model=request.model,
-                token_ids=await served.prompts.input_ids(text),
-                task="embed",
-                stop=StopConditions(max_tokens=1),
-            )
-            for text in request.inputs
-        ]
-
-    async def _embed(self, request: EngineRequest, account: Account, pins: Pins) -> list[float]:
-        settings = self._settings()
-        for attempt in range(settings.migration_limit + 1):
-            wish = RoutingRequest(id=request.id, model=request.model, token_ids=request.token_ids)
-            if not attempt:
-                wish.pins = pins
-            try:
-                with await self._router.place(wish) as placement:
-                    account.workers.append(placement.worker)
-                    return await self._transport.embed(placement.worker, request)
-            except ApplianceError as error:
-                if not error.retryable or attempt == settings.migration_limit:
-                    raise
-                await self._router.wait_ready(request.model, settings.hold_s)
-        raise AssertionError("unreachable")
-
-
-def new_id() -> RequestId:
-    """A fresh request id: a random UUID, without the system call that an unguessable one would cost."""
-    digits = f"{random.getrandbits(128):032x}"
-    variant = "89ab"[int(digits[16], 16) & 3]
-    return RequestId(f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}")
 
 
 def text_tools(served: ServedModel, request: GenerationRequest, parsing: AnswerParsing | None) -> TextTools:

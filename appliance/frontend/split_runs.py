@@ -94,6 +94,12 @@ class PrefillHalf:
         self.leave()
 
 
+def may_split(router: Router, request: EngineRequest) -> bool:
+    """Whether there is a prefill worker for the request's model, or has to be one."""
+    model = request.model
+    return bool(request.token_ids) and (router.prefill_workers(model) > 0 or router.needs_prefill(model))
+
+
 class SplitRuns:
     """Runs the prefill halves of one answer's choices."""
 
@@ -109,13 +115,6 @@ class SplitRuns:
         """`lost` holds workers that failed this answer, and gets those that fail here."""
         self._router, self._transport, self._account = router, transport, account
         self._lost, self._settings = lost, settings
-
-    def is_possible(self, request: EngineRequest) -> bool:
-        """Whether there is a prefill worker for the model, or has to be one."""
-        router = self._router
-        return bool(request.token_ids) and (
-            router.prefill_workers(request.model) > 0 or router.needs_prefill(request.model)
-        )
 
     async def begin(
         self,

@@ -13,7 +13,7 @@ from appliance.core.identity import ModelName, WorkerId
 from appliance.core.requests import EngineRequest, ModelCard, Sampling, StopConditions
 from appliance.core.settings import RequestSettings, RouterSettings
 from appliance.frontend.accounts import Account, Accounts
-from appliance.frontend.answer_run import AnswerRun
+from appliance.frontend.answer_run import AnswerRun, Shared
 from appliance.frontend.vigil import Vigil
 from appliance.routing.router import Router
 from appliance.telemetry.cells import Metrics
@@ -55,12 +55,9 @@ class AnswerScene:
             self.answer,
             [asked] * request.n,
             self.account,
-            router=self.router,
-            transport=self.stage,
-            accounts=Accounts(self.metrics),
-            settings=settings or RequestSettings(),
-            vigil=self.vigil,
-            pins=pins,
+            Shared(self.router, self.stage, Accounts(self.metrics), self.vigil),
+            settings or RequestSettings(),
+            pins,
         )
 
     def join(self, name: str, **facts: Any) -> None:

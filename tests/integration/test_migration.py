@@ -14,7 +14,7 @@ from appliance.core.requests import EngineRequest, EngineUsage, FinishReason, To
 from appliance.core.settings import RequestSettings, RouterSettings
 from appliance.engines.llamacpp import LlamaCppEngine
 from appliance.frontend.accounts import Account, Accounts
-from appliance.frontend.answer_run import AnswerRun
+from appliance.frontend.answer_run import AnswerRun, Shared
 from appliance.frontend.protocols.openai.formats import chat_format
 from appliance.frontend.streams.answer import Answer, PromptFacts
 from appliance.frontend.streams.seams import TextTools
@@ -126,11 +126,8 @@ async def test_greedy_output_is_that_of_an_undisturbed_run(lives_for: int, strea
                 got,
                 [request],
                 Account(id=ID, endpoint="chat_completions", started=0.0, model="m"),
-                router=router,
-                transport=transport,
-                accounts=Accounts(Metrics(TABLE)),
-                settings=RequestSettings(migration_limit=LENGTH),
-                vigil=Vigil(),
+                Shared(router, transport, Accounts(Metrics(TABLE)), Vigil()),
+                RequestSettings(migration_limit=LENGTH),
             ).run()
             assert got.choices[0].token_ids == wanted.token_ids
             assert got.choices[0].finish == wanted.finish
