@@ -2,20 +2,20 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
+import msgspec
 import trio
 
 from appliance.core.errors import ApplianceError
 from appliance.core.generation import GenerationRequest
 from appliance.frontend.streams.choice import ChoiceStream
 from appliance.frontend.streams.outcome import Members, Usage
-from appliance.frontend.streams.seams import UNSTREAMED, AnswerFormat, Client, TextTools
+from appliance.frontend.streams.seams import AnswerFormat, Client, TextTools
 
 NO_CACHE = (("cache-control", "no-cache"),)
 
 
-class PromptFacts(NamedTuple):
+class PromptFacts(msgspec.Struct, frozen=True, gc=False):
     """What an answer must know of one prompt."""
 
     tokens: int
@@ -56,7 +56,9 @@ class Answer:
         self._prompts = prompts
         self._preamble = preamble
         self._received_at = time.perf_counter() if received_at is None else received_at
-        self._wake = trio.Event()
+        self._tools = tools
+        self._sleeper: trio.lowlevel.Task | None = None
+        """The task in `wait`, while it has nothing to do."""
         self._over = False
         self._final_usage: Usage | None = None
         self.routed: Callable[[], Members] = dict
@@ -65,17 +67,7 @@ class Answer:
         """What routing adds to `timing`, from the times of arrival and of the first token."""
         self.may_move: Callable[[int], bool] = _never
         """Whether the choice of an index can go on elsewhere after a retryable error; set by who runs the choices."""
-        self.choices = [
-            ChoiceStream(
-                self,
-                index,
-                request,
-                format.frames(index) if request.stream else UNSTREAMED,
-                tools,
-                prompts[index // request.n].echo,
-            )
-            for index in range(len(prompts) * request.n)
-        ]
+        self.choices = list(map(self._begin, range(len(prompts) * request.n)))
         """By index; choice `i` answers prompt `i // n`."""
         self._running = len(self.choices)
 
@@ -89,14 +81,14 @@ class Answer:
         who runs the choices sees to it that they end, and the connection has one for a slow client.
         """
         while not self._over:
-            if self.failed:
-                raise self._first_failure()
+            for choice in self.choices:
+                if choice.error is not None:
+                    raise choice.error
             if self._client.pending or self._client.broken:
                 await self._client.drained()
             else:
-                if self._wake.is_set():  # everything that it may have told was looked at just now
-                    self._wake = trio.Event()
-                await self._wake.wait()
+                self._sleeper = trio.lowlevel.current_task()
+                await trio.lowlevel.wait_task_rescheduled(self._stop_sleeping)
         if not self.started:
             self.started = self.shown = True
             self._client.respond(200, self._document())
@@ -122,16 +114,26 @@ class Answer:
     @property
     def first_at(self) -> float | None:
         """`time.perf_counter` of the first token of any choice."""
-        return min([choice.first_at for choice in self.choices if choice.first_at is not None], default=None)
+        first: float | None = None
+        for choice in self.choices:
+            if choice.first_at is not None and (first is None or choice.first_at < first):
+                first = choice.first_at
+        return first
 
     @property
     def last_step_at(self) -> float:
         """`time.perf_counter` of the latest tokens of any choice; 0 before there are any."""
-        return max([choice.last_step_at for choice in self.choices])
+        last = 0.0
+        for choice in self.choices:
+            if choice.last_step_at > last:
+                last = choice.last_step_at
+        return last
 
     @property
     def gaps(self) -> list[float]:
         """Seconds between steps, of all choices."""
+        if len(self.choices) == 1:
+            return self.choices[0].gaps
         return [gap for choice in self.choices for gap in choice.gaps]
 
     def usage(self) -> Usage:
@@ -144,8 +146,9 @@ class Answer:
         return usage
 
     def _count_usage(self) -> Usage:
-        prompts, cached, reasoning, each = 0, 0, 0, self._request.n
+        prompts, produced, cached, reasoning, each = 0, 0, 0, 0, self._request.n
         for choice in self.choices:
+            produced += len(choice.token_ids)
             reasoning += choice.reasoning_tokens
             if choice.index % each:
                 continue  # its prompt was counted with another choice
@@ -153,13 +156,17 @@ class Answer:
             # A prompt that went out as text was counted by the engine only.
             tokens = self._prompts[choice.index // each].tokens or (0 if seen is None else seen.prompt_tokens)
             prompts += tokens
-            # A choice that moved had some of its own output in the second prompt.
-            cached += 0 if seen is None else min(seen.cached_tokens, tokens)
-        return Usage(prompts, self.produced(), cached, reasoning)
+            if seen is not None and seen.cached_tokens:
+                # A choice that moved had some of its own output in the second prompt.
+                cached += min(seen.cached_tokens, tokens)
+        return Usage(prompts, produced, cached, reasoning)
 
     def produced(self) -> int:
         """Output tokens up to now."""
-        return sum([len(choice.token_ids) for choice in self.choices])
+        produced = 0
+        for choice in self.choices:
+            produced += len(choice.token_ids)
+        return produced
 
     def timing(self) -> Members:
         """`nvext.timing` as it is now, in milliseconds."""
@@ -206,10 +213,12 @@ class Answer:
 
     def flush(self) -> None:
         """Send what was queued in one write; wakes the task when the client does not take it all."""
+        if self._over:
+            return  # everything was sent, or is about to be
         client = self._client
         client.flush()
         if client.pending or client.broken:
-            self._wake.set()
+            self._wake()
 
     def choice_ended(self) -> None:
         """A choice has shown its last event."""
@@ -225,7 +234,12 @@ class Answer:
     def choice_failed(self, index: int, error: ApplianceError) -> None:
         """A choice ended without a last chunk."""
         if (error.retryable and self.may_move(index)) or not self.fail(error):
-            self._wake.set()
+            self._wake()
+
+    def _begin(self, index: int) -> ChoiceStream:
+        request = self._request
+        frames = self._format.frames(index) if request.stream else None
+        return ChoiceStream(self, index, request, frames, self._tools, self._prompts[index // request.n].echo)
 
     def _start_stream(self) -> None:
         if self.started:
@@ -240,16 +254,27 @@ class Answer:
 
     def _finish(self) -> None:
         self._over = True
-        self._wake.set()
+        self._wake()
 
-    def _first_failure(self) -> ApplianceError:
-        return next(choice.error for choice in self.choices if choice.error is not None)
+    def _wake(self) -> None:
+        """Let `wait` look again. Cheaper than an event, which any number of tasks may wait for."""
+        sleeper = self._sleeper
+        if sleeper is not None:
+            self._sleeper = None
+            trio.lowlevel.reschedule(sleeper)
+
+    def _stop_sleeping(self, _: object) -> trio.lowlevel.Abort:
+        """The sleeping task was cancelled."""
+        self._sleeper = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
     def _document(self) -> bytes:
-        nvext = self.extras()
-        if "token_ids" in self._request.extra_fields:
-            nvext["token_ids"] = [token for choice in self.choices for token in choice.token_ids]
-        return self._format.document([choice.outcome() for choice in self.choices], self.usage(), nvext)
+        nvext: Members | None = None
+        if self._request.extra_fields:
+            nvext = self.extras()
+            if "token_ids" in self._request.extra_fields:
+                nvext["token_ids"] = [token for choice in self.choices for token in choice.token_ids]
+        return self._format.document(list(map(ChoiceStream.outcome, self.choices)), self.usage(), nvext)
 
 
 def _no_times(received_at: float, first_at: float | None) -> Members:

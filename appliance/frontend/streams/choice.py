@@ -2,17 +2,17 @@
 
 import time
 from collections.abc import Callable
-from itertools import zip_longest
 from typing import Protocol
 
 from appliance.core.errors import ApplianceError, EngineFailed, InternalError, WorkerLost
 from appliance.core.generation import GenerationRequest
-from appliance.core.output import OutputPart, TextPart
+from appliance.core.output import TextPart
 from appliance.core.requests import EngineUsage, TokenChunk
 from appliance.frontend.streams.details import DetailQueue
 from appliance.frontend.streams.outcome import ChoiceOutcome, Finish, Members, TokenDetail, Usage
-from appliance.frontend.streams.parsed_text import ParsedText, merged
+from appliance.frontend.streams.parsed_text import ParsedText
 from appliance.frontend.streams.seams import ChoiceFrames, TextTools
+from appliance.frontend.streams.showing import Collected, Streamed
 
 ENDINGS: dict[str, Finish] = {"stop": "stop", "length": "length"}
 FAULTS: dict[str, Callable[[], ApplianceError]] = {
@@ -23,8 +23,6 @@ FAULTS: dict[str, Callable[[], ApplianceError]] = {
 
 class Whole(Protocol):
     """What a choice tells the answer that it is part of."""
-
-    streaming: bool
 
     def put(self, event: bytes) -> None: ...
     def flush(self) -> None: ...
@@ -47,23 +45,19 @@ class ChoiceStream:
         "_details",
         "_detokeniser",
         "_echo",
-        "_extra_fields",
         "_frames",
-        "_length",
         "_matcher",
-        "_outcome_details",
         "_parsed",
-        "_parts",
         "_plain",
         "_request",
         "_shown",
-        "_texts",
         "_tools",
         "_whole",
         "engine_usage",
         "error",
         "finish",
         "first_at",
+        "flush",
         "gaps",
         "index",
         "last_step_at",
@@ -74,25 +68,27 @@ class ChoiceStream:
     )
 
     def __init__(
-        self, whole: Whole, index: int, request: GenerationRequest, frames: ChoiceFrames, tools: TextTools, echo: str
+        self,
+        whole: Whole,
+        index: int,
+        request: GenerationRequest,
+        frames: ChoiceFrames | None,
+        tools: TextTools,
+        echo: str,
     ) -> None:
+        """`frames` is None for an answer in one piece."""
         self.index = index
         self.on_over: Callable[[], None] | None = None
         """Called once when the engine stream is of no more use: finished, stopped by a stop string, or failed."""
         self.on_tokens: Callable[[], None] | None = None
         """Called after each step that gave tokens, for who keeps count of the load."""
+        self.flush = whole.flush
+        """See `StreamSink`."""
         self._whole = whole
         self._request = request
         self._frames = frames
         self._tools = tools
         self._echo = echo
-        self._extra_fields = request.extra_fields
-        self._plain = (
-            whole.streaming
-            and request.logprobs is None
-            and not request.continuous_usage
-            and "token_ids" not in request.extra_fields
-        )
         self.restart()
 
     def restart(self) -> None:
@@ -105,21 +101,19 @@ class ChoiceStream:
         self.error: ApplianceError | None = None
         self.first_at: float | None = None
         """`time.perf_counter` of the first token."""
+        self.last_step_at = 0.0
+        """`time.perf_counter` of the last step; 0 before the first."""
         self.gaps: list[float] = []
         """Seconds between engine steps that gave tokens."""
         self.engine_usage: EngineUsage | None = None
-        self._detokeniser = self._tools.detokeniser()
-        self._matcher = self._tools.matcher()
-        self._details = self._make_details()
-        self._outcome_details: list[TokenDetail] = []
-        parser = self._tools.parser()
-        self._parsed = None if parser is None else ParsedText(parser, one_call=not self._request.parallel_tool_calls)
-        self._texts: list[str] = []
-        self._parts: list[OutputPart] = []
-        self.last_step_at = 0.0
-        """`time.perf_counter` of the last step; 0 before the first."""
-        self._length = 0  # characters of text so far, shown or not; counted only with details
-        self._shown = 0
+        request, tools, frames = self._request, self._tools, self._frames
+        self._detokeniser = tools.detokeniser()
+        self._matcher = tools.matcher()
+        self._details = None if request.logprobs is None else self._make_details(request.logprobs)
+        parser = tools.parser()
+        self._parsed = None if parser is None else ParsedText(parser, one_call=not request.parallel_tool_calls)
+        self._shown = Collected(request) if frames is None else Streamed(self._whole, request, frames)
+        self._plain = self._shown.plain
 
     def resume(self) -> None:
         """Forget the error only: another worker goes on behind `token_ids`, and the client sees one stream."""
@@ -143,34 +137,19 @@ class ChoiceStream:
             return
         self.error = error
         self._whole.choice_failed(self.index, error)
-        self._over()
-
-    def flush(self) -> None:
-        """See `StreamSink`."""
-        self._whole.flush()
+        if self.on_over is not None:
+            self.on_over()
 
     def outcome(self) -> ChoiceOutcome:
-        """The finished choice. Raises `InternalError` when it has not finished."""
-        if self.finish is None:
-            raise InternalError("cannot show a choice that has not finished")
-        text = "".join(self._texts)
-        parts: list[OutputPart] = [TextPart(text)] if text else []
-        if self._parts:
-            parts = merged([*parts, *self._parts])
-            text = "".join(part.text for part in parts if isinstance(part, TextPart))
-        return ChoiceOutcome(
-            index=self.index,
-            text=text,
-            finish=self.finish,
-            parts=parts,
-            stop_string=self.stop_string,
-            details=None if self._details is None else self._outcome_details,
-        )
+        """The finished choice of an answer in one piece. Raises `InternalError` when it has not finished."""
+        if self.finish is None or not isinstance(self._shown, Collected):
+            raise InternalError("cannot show a choice that has not finished, or was streamed")
+        return self._shown.outcome(self.index, self.finish, self.stop_string)
 
     @property
     def untouched(self) -> bool:
         """The client cannot have seen anything of it."""
-        return self.first_at is None or not self._whole.streaming
+        return self.first_at is None or self._frames is None
 
     @property
     def reasoning_tokens(self) -> int:
@@ -183,18 +162,18 @@ class ChoiceStream:
             now = time.perf_counter()
             if self.first_at is None:
                 self.first_at = now
-                self._say_echo()
+                if self._echo:
+                    self._shown.text(self._echo)
             else:
                 self.gaps.append(now - self.last_step_at)
             self.last_step_at = now
             self.token_ids += ids
             if self.on_tokens is not None:
                 self.on_tokens()
-        details = self._details
         if chunk.text is not None:
             text = chunk.text
         else:
-            text = self._detokeniser.push(ids) if details is None else self._push_detailed(details, chunk)
+            text = self._detokeniser.push(ids) if self._details is None else self._details.push(chunk)
         if self._matcher is not None:
             text, self.stop_string = self._matcher.push(text)
         if self._parsed is not None:
@@ -202,16 +181,16 @@ class ChoiceStream:
         elif chunk.finish is not None or self.stop_string is not None:
             self._end(chunk, text)
         elif not self._plain:
-            self._show(text, ids, len(text))
+            self._shown.step(text, ids, self._details_of(len(text)), None, None)
         elif text:
-            self._whole.put(self._frames.text(text))
+            self._shown.text(text)
 
     def _take_parsed(self, parsed: ParsedText, chunk: TokenChunk, text: str) -> None:
         """What `_take` does with text that a parser takes apart."""
         parts = parsed.push(text, len(chunk.token_ids))
         ended = chunk.finish is not None or self.stop_string is not None
         if self._plain and not ended and len(parts) == 1 and isinstance(only := parts[0], TextPart):
-            self._whole.put(self._frames.text(only.text))  # most of all steps
+            self._shown.text(only.text)  # most of all steps
             return
         covered = len(text)
         if parsed.complete:
@@ -224,55 +203,36 @@ class ChoiceStream:
             parts = [*parts, *parsed.push(tail, 0), *parsed.finish(truncated=self.finish == "length")]
             if parsed.calls and (self.finish == "stop" or parsed.complete):
                 self.finish = "tool_calls"
-        self._show_parts(parts, chunk.token_ids, covered)
+        self._shown.parts(parts, chunk.token_ids, self._details_of(covered), self.finish, self.stop_string)
         if self.finish is not None:
             self._conclude()
-
-    def _say_echo(self) -> None:
-        if not self._echo:
-            return
-        if self._whole.streaming:
-            self._whole.put(self._frames.text(self._echo))
-        else:
-            self._texts.append(self._echo)
-
-    def _push_detailed(self, details: DetailQueue, chunk: TokenChunk) -> str:
-        """Text token by token, so that each detail knows where its token starts."""
-        entries = chunk.logprobs or ()
-        pieces = []
-        for token_id, entry in zip_longest(chunk.token_ids, entries):
-            if entry is not None:
-                details.add(token_id, entry, self._length)
-            piece = self._detokeniser.push((token_id,))
-            pieces.append(piece)
-            self._length += len(piece)
-        return "".join(pieces)
 
     def _end(self, chunk: TokenChunk, text: str) -> None:
         tail = self._close(chunk)
         if tail is None:
             return
         text += tail
-        self._show(text, chunk.token_ids, len(text))
+        self._shown.step(text, chunk.token_ids, self._details_of(len(text)), self.finish, self.stop_string)
         self._conclude()
 
     def _close(self, chunk: TokenChunk) -> str | None:
         """Say how the choice ends; the text that was still held back, or None when it ends in an error."""
         self.engine_usage = chunk.usage
-        if self.first_at is None:
-            self._say_echo()
+        if self.first_at is None and self._echo:
+            self._shown.text(self._echo)
         if self.stop_string is not None:
             self.finish = "stop"
             return ""
-        if chunk.finish in ENDINGS:
-            self.finish = ENDINGS[chunk.finish]
+        self.finish = ENDINGS.get(chunk.finish or "")
+        if self.finish is not None:
             return self._tail()
         self.on_error(FAULTS[chunk.finish or "error"]())
         return None
 
     def _conclude(self) -> None:
         self._whole.choice_ended()
-        self._over()
+        if self.on_over is not None:
+            self.on_over()
 
     def _tail(self) -> str:
         """What detokeniser and matcher still hold at the engine's own end."""
@@ -285,62 +245,15 @@ class ChoiceStream:
             return shown
         return shown + self._matcher.finish()
 
-    def _show_parts(self, parts: list[OutputPart], ids: list[int], covered: int) -> None:
-        """All parts in order; the last text goes with whatever else there is to show."""
-        if not self._whole.streaming:
-            self._parts += parts
-            self._show("", ids, covered)
-            return
-        text = ""
-        if parts and type(parts[-1]) is TextPart:
-            text = parts[-1].text
-            parts = parts[:-1]
-        put, frames = self._whole.put, self._frames
-        for part in parts:
-            put(frames.text(part.text) if isinstance(part, TextPart) else frames.part(part))
-        if not self._plain or self.finish is not None:
-            self._show(text, ids, covered)
-        elif text:
-            put(frames.text(text))
+    def _make_details(self, top: int) -> DetailQueue:
+        return DetailQueue(self._detokeniser, self._tools.token_bytes, top, as_ids=self._request.tokens_as_ids)
 
-    def _show(self, text: str, ids: list[int], covered: int) -> None:
-        """Everything but a plain delta: unstreamed text, details, running usage, the end.
-
-        `covered` counts the characters from before parsing whose details may be shown now.
-        """
-        self._shown += covered
-        details = self._shown_details()
-        if not self._whole.streaming:
-            self._texts.append(text)
-            self._outcome_details += details or ()
-            return
-        request, whole = self._request, self._whole
-        nvext: Members = {}
-        if ids and "token_ids" in self._extra_fields:
-            nvext["token_ids"] = ids
-        if self.finish is not None and self._extra_fields:
-            nvext |= whole.extras()
-        if not (text or details or nvext or self.finish or request.continuous_usage):
-            return
-        usage = whole.usage() if request.continuous_usage else None
-        event = self._frames.event(
-            text, finish=self.finish, stop_string=self.stop_string, details=details, usage=usage, nvext=nvext
-        )
-        whole.put(event)
-
-    def _make_details(self) -> DetailQueue | None:
-        top = self._request.logprobs
-        if top is None:
+    def _details_of(self, covered: int) -> list[TokenDetail] | None:
+        """The details that may be shown with the next so many characters from before parsing, and those of the end."""
+        details = self._details
+        if details is None:
             return None
-        return DetailQueue(self._tools.token_bytes, top, as_ids=self._request.tokens_as_ids)
-
-    def _shown_details(self) -> list[TokenDetail] | None:
-        if self._details is None:
-            return None
+        taken = details.take(covered)
         if self.finish is not None and self.stop_string is None:
-            return self._details.take_all()
-        return self._details.take(self._shown)
-
-    def _over(self) -> None:
-        if self.on_over is not None:
-            self.on_over()
+            taken += details.take_all()
+        return taken

@@ -1,7 +1,7 @@
 """What streams need from others, as protocols: text from tokens, a protocol's bytes, the client's connection."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -72,22 +72,6 @@ class ChoiceFrames(Protocol):
         nvext: Members | None = None,
     ) -> bytes:
         """Any event of text, also an empty one. `stop_string` is what ended the choice, when one did."""
-
-
-class _Unstreamed:
-    """The events of an answer in one piece: it has none, so making their parts would be in vain."""
-
-    def text(self, text: str) -> bytes:
-        return b""
-
-    def part(self, part: ReasoningPart | ToolCallPart) -> bytes:
-        return b""
-
-    def event(self, text: str, **details: Any) -> bytes:
-        return b""
-
-
-UNSTREAMED: ChoiceFrames = _Unstreamed()
 
 
 class AnswerFormat(Protocol):

@@ -163,3 +163,22 @@ async def test_cancelled_wait_can_be_repeated(client: RecordingClient, autojump_
     feed(answer, chunk("a", "stop"))
     await answer.wait()
     assert client.ended
+
+
+async def test_two_failures_in_one_read_wake_the_task_once(client: RecordingClient, nursery: trio.Nursery) -> None:
+    answer = make_answer(chat_request(n=2), client)
+    raised: list[ApplianceError] = []
+
+    async def handle() -> None:
+        with pytest.raises(WorkerLost) as caught:
+            await answer.wait()
+        raised.append(caught.value)
+
+    nursery.start_soon(handle)
+    await wait_all_tasks_blocked()
+    first, second = WorkerLost("first"), WorkerLost("second")
+    answer.choices[1].on_error(second)
+    answer.choices[0].on_error(first)
+    await wait_all_tasks_blocked()
+    assert raised == [first]
+    assert answer.failed == [0, 1]

@@ -218,7 +218,7 @@ async def test_a_parser_that_fails_ends_its_choice_only() -> None:
     assert answer.choices[0].error.code == "internal_error"
 
 
-class PingingFormat(ChatFormat):
+class PingingFormat(ChatFormat, frozen=True):
     """As protocols with openings and pings do it."""
 
     def opening(self, prompt_tokens: int) -> bytes:
