@@ -38,12 +38,13 @@ class ActiveLoad:
     __slots__ = (
         "_bookings",
         "_modelled",
+        "_others",
         "_own_blocks",
         "_weighted",
         "block_size",
         "decode_blocks",
+        "in_use",
         "prefill_tokens",
-        "refs",
     )
 
     def __init__(self, block_size: int) -> None:
@@ -52,8 +53,10 @@ class ActiveLoad:
         """Prompt tokens to compute, of all requests before their first token."""
         self.decode_blocks = 0
         """Distinct blocks in use. To read by `blocks_now` where output blocks are counted."""
-        self.refs: dict[int, int] = {}
-        """Requests by sequence hash. A hash is never there without those of the blocks before it."""
+        self.in_use: set[int] = set()
+        """Sequence hashes of the prompts' blocks. A hash is never there without those of the blocks before it."""
+        self._others: dict[int, int] = {}
+        """Requests beside the first one, by the hash of a block that several have. Never without those before it."""
         self._own_blocks = 0
         self._bookings: dict[Hashable, Booking] = {}
         self._modelled: dict[Hashable, Booking] = {}
@@ -71,7 +74,6 @@ class ActiveLoad:
         self,
         key: Hashable,
         isl: int,
-        *,
         cached: int = 0,
         hashes: Sequence[int] = (),
         unshared: int = 0,
@@ -95,14 +97,11 @@ class ActiveLoad:
             booking.since = now
             self._modelled[key] = booking
         if hashes:
-            refs = self.refs
-            if hashes[0] in refs:
-                for name in hashes:
-                    refs[name] = refs.get(name, 0) + 1
-            else:
-                refs.update(dict.fromkeys(hashes, 1))
+            if hashes[0] in self.in_use:
+                self._share(hashes)
+            self.in_use.update(hashes)
         self._own_blocks += unshared
-        self.decode_blocks = len(self.refs) + self._own_blocks
+        self.decode_blocks = len(self.in_use) + self._own_blocks
         return True
 
     def complete_prefill(self, key: Hashable, now: float = 0.0) -> None:
@@ -120,16 +119,15 @@ class ActiveLoad:
             return
         if booking.tokens:
             self._settle_prefill(key, booking, now)
-        refs = self.refs
-        for name in booking.hashes:
-            count = refs[name]
-            if count == 1:
-                del refs[name]
-            else:
-                refs[name] = count - 1
+        hashes = booking.hashes
+        if hashes:
+            if hashes[0] in self._others:
+                hashes = self._unshare(hashes)
+            self.in_use.difference_update(hashes)
         self._own_blocks -= booking.own_blocks
-        self._weighted.pop(key, None)
-        self.decode_blocks = len(refs) + self._own_blocks
+        if self._weighted:
+            self._weighted.pop(key, None)
+        self.decode_blocks = len(self.in_use) + self._own_blocks
 
     def grow(self, key: Hashable, generated: int) -> None:
         """The request has this many output tokens: count the blocks they fill. An unknown request changes nothing.
@@ -177,21 +175,40 @@ class ActiveLoad:
 
     def shared_blocks(self, hashes: Sequence[int]) -> int:
         """How many blocks of a prompt running requests have already."""
-        refs = self.refs
-        if not hashes or hashes[0] not in refs:
+        in_use = self.in_use
+        if not hashes or hashes[0] not in in_use:
             return 0
         # Those in use are the first ones: nobody has a block without the blocks before it.
-        return bisect_left(hashes, True, lo=1, key=lambda name: name not in refs)
+        return bisect_left(hashes, True, lo=1, key=lambda name: name not in in_use)
+
+    def _share(self, hashes: Sequence[int]) -> None:
+        """One more request has those of the blocks that are in use."""
+        others = self._others
+        for name in hashes[: self.shared_blocks(hashes)]:
+            others[name] = others.get(name, 0) + 1
+
+    def _unshare(self, hashes: Sequence[int]) -> Sequence[int]:
+        """One request less has these blocks; the last of them, which it alone had."""
+        others = self._others
+        for number, name in enumerate(hashes):
+            count = others.get(name)
+            if count is None:
+                return hashes[number:]
+            if count == 1:
+                del others[name]
+            else:
+                others[name] = count - 1
+        return ()
 
     def _unique(self, hashes: Sequence[int]) -> int:
         """Blocks at the end of a counted prompt that only one request has."""
-        refs = self.refs
-        return len(hashes) - bisect_left(hashes, True, key=lambda name: refs[name] == 1)
+        others = self._others
+        return len(hashes) - bisect_left(hashes, True, key=lambda name: name not in others)
 
     def _settle_prefill(self, key: Hashable, booking: Booking, now: float) -> None:
         self.prefill_tokens -= booking.tokens
         booking.tokens = 0
-        if key in self._modelled:
+        if self._modelled and key in self._modelled:
             was_oldest = next(iter(self._modelled)) == key
             del self._modelled[key]
             if was_oldest and self._modelled:

@@ -73,7 +73,7 @@ def score(
             tokens, decode = load.prefill_at(now), load.blocks_now() + blocks
         else:
             tokens, decode = load.prefill_tokens, load.decode_blocks + blocks
-        if first in load.refs:
+        if first in load.in_use:
             decode -= load.shared_blocks(hashes)
         prefills.append(tokens)
         decodes.append(decode)
