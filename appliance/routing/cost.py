@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from random import Random
-from typing import NamedTuple
 
 import msgspec
 
@@ -29,7 +28,7 @@ class Prompt(msgspec.Struct):
     """Blocks from the first on in a cache that every worker reads."""
 
 
-class Scores(NamedTuple):
+class Scores(msgspec.Struct):
     """The parts of the costs, slot by slot."""
 
     costs: list[float]
@@ -55,7 +54,7 @@ def credits(prompt: Prompt, weights: Weights) -> Mapping[Holder, float]:
 
 
 def score(
-    slots: Sequence[Slot], prompt: Prompt, weights: Weights, block_size: int, now: float, *, changing: bool = True
+    slots: Sequence[Slot], prompt: Prompt, weights: Weights, block_size: int, now: float, changing: bool = True
 ) -> Scores:
     """The cost of every slot, in blocks. Without `changing`, loads only change by bookings, which is faster to read."""
     blocks = prompt.blocks if weights.track_active_blocks else 0
@@ -63,10 +62,12 @@ def score(
     first = hashes[0] if hashes else None
     scale, isl = weights.prefill_scale, prompt.isl
     per_token = scale / block_size
+    alone = isl * per_token
     tracked = weights.track_prefill_tokens
     saved = _saved(slots, prompt, weights) if tracked else _NOBODY
-    costs, prefills, decodes = [], [], []
-    credit = saved.get
+    costs: list[float] = []
+    prefills: list[int] = []
+    decodes: list[int] = []
     for slot in slots:  # one loop over all parts, because this is done for every slot and request
         load = slot.load
         if changing:
@@ -78,9 +79,9 @@ def score(
         prefills.append(tokens)
         decodes.append(decode)
         if tracked:
-            cost = (tokens + isl) * per_token
+            cost = (tokens + isl) * per_token if tokens else alone
             if saved:
-                cost -= scale * credit(slot.holder, 0.0)
+                cost -= scale * saved.get(slot.holder, 0.0)
             costs.append(cost + decode if cost > 0.0 else float(decode))
     if not tracked:
         costs = [float(decode) for decode in decodes]
@@ -108,8 +109,10 @@ def choose(costs: Sequence[float], temperature: float, random: Random) -> int:
     chosen = costs.index(lowest)
     equal = costs.count(lowest)
     if equal > 1:
-        for _ in range(int(random.random() * equal)):
+        passed_over = random.random() * equal
+        while passed_over >= 1:
             chosen = costs.index(lowest, chosen + 1)
+            passed_over -= 1
     return chosen
 
 

@@ -78,7 +78,7 @@ class Decisions:
         self._max_decisions, self._max_rows = max_decisions, max_rows
         self._rows = 0
 
-    def add(self, rows: int, *members: Any) -> None:
+    def add(self, rows: int, members: tuple[Any, ...]) -> None:
         """Keep the members of a `Decision`, in order, that has so many rows."""
         ring = self._ring
         ring.append((rows, members))

@@ -54,22 +54,6 @@ class Stopwatch:
         histogram.observe((self._lap_began - self._started) * 1e3)
 
 
-class _NoWatch(Stopwatch):
-    """Looks at no clock."""
-
-    def __init__(self) -> None:
-        pass
-
-    def lap(self, histogram: Histogram) -> None:
-        pass
-
-    def stop(self, histogram: Histogram) -> None:
-        pass
-
-
-NO_WATCH = _NoWatch()
-
-
 class RouterMeasures:
     """Counts of one router, all models together. Read them at any time; nothing is ever reset.
 
@@ -92,10 +76,10 @@ class RouterMeasures:
         """Cache events by kind (`stored`, `removed`, `cleared`) and outcome."""
         self._until_timed = 0
 
-    def watch(self, timer: Callable[[], float]) -> Stopwatch:
-        """For a placement that begins now: a running stopwatch for the first of every `TIMED_EVERY`."""
+    def watch(self, timer: Callable[[], float]) -> Stopwatch | None:
+        """For a placement that begins now: a running stopwatch for the first of every `TIMED_EVERY`, none for others."""
         if self._until_timed:
             self._until_timed -= 1
-            return NO_WATCH
+            return None
         self._until_timed = TIMED_EVERY - 1
         return Stopwatch(timer)

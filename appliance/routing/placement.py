@@ -3,7 +3,6 @@
 from types import TracebackType
 from typing import Protocol
 
-from appliance.core.identity import WorkerId
 from appliance.core.requests import ModelCard
 from appliance.routing.asking import Grant
 from appliance.routing.scheduler import PoolScheduler
@@ -22,10 +21,16 @@ class PlaceKeeper(Protocol):
 class Placement:
     """Where one stream goes. A context manager: leaving it, by any way, frees what was booked."""
 
-    __slots__ = ("_grant", "_keeper", "_scheduler")
+    __slots__ = ("_grant", "_keeper", "_scheduler", "isl_blocks", "overlap_blocks", "rank", "worker")
 
     def __init__(self, keeper: PlaceKeeper, scheduler: PoolScheduler, grant: Grant) -> None:
         self._keeper, self._scheduler, self._grant = keeper, scheduler, grant
+        slot = grant.slot
+        self.worker, self.rank = slot.worker, slot.rank
+        self.overlap_blocks = grant.overlap_blocks
+        """Blocks of the prompt in the slot's device memory, as far as the router knows."""
+        self.isl_blocks = grant.isl_blocks
+        """Complete blocks of the prompt; 0 in modes that do not look at prompts."""
 
     def __enter__(self) -> "Placement":
         return self
@@ -36,18 +41,9 @@ class Placement:
         self._keeper.free(self._scheduler, self._grant)
 
     @property
-    def worker(self) -> WorkerId:
-        return self._grant.slot.worker
-
-    @property
-    def rank(self) -> int:
-        return self._grant.slot.rank
-
-    @property
     def engine_rank(self) -> int | None:
         """The rank to ask the engine for; None when the worker has only one."""
-        slot = self._grant.slot
-        return slot.rank if slot.card.ranks > 1 else None
+        return self._grant.slot.engine_rank
 
     @property
     def card(self) -> ModelCard:
@@ -60,19 +56,9 @@ class Placement:
         return self._grant.candidates
 
     @property
-    def overlap_blocks(self) -> int:
-        """Blocks of the prompt in the slot's device memory, as far as the router knows."""
-        return self._grant.overlap_blocks
-
-    @property
     def cached_tokens(self) -> int:
         """Tokens that need not be computed, slower tiers counted by their weights."""
         return self._grant.cached_tokens
-
-    @property
-    def isl_blocks(self) -> int:
-        """Complete blocks of the prompt; 0 in modes that do not look at prompts."""
-        return self._grant.isl_blocks
 
     @property
     def waited_s(self) -> float:

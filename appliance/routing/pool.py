@@ -95,13 +95,14 @@ class Pool:
 
         Raises `ModelNotReady`, `InvalidRequest`, `Overloaded`.
         """
+        hints = request.hints
+        by_role = self._mixed if request.role == "decode" else request.spares_decode or self.needs_prefill
+        if hints is NO_HINTS and request.pins is NO_PINS and not (request.avoid or self._busy or by_role):
+            if self._everyone[0]:
+                return self._everyone
         slots: Sequence[Slot] = self.slots
         if not slots:
             raise no_worker(request.model)
-        hints = request.hints
-        by_role = self._mixed if request.role == "decode" else request.spares_decode or self.needs_prefill
-        if hints is NO_HINTS and request.pins is NO_PINS and not request.avoid and not self._busy and not by_role:
-            return slots, NONE_EXCLUDED, ""
         excluded: Excluded = []
         slots = compatible(slots, request, excluded)
         if by_role:
@@ -128,6 +129,7 @@ class Pool:
 
     def _replace(self, slots: tuple[Slot, ...]) -> None:
         self.slots = slots
+        self._everyone = slots, NONE_EXCLUDED, ""
         self.worker_count = len({slot.worker for slot in slots})
         self._by_holder = {slot.holder: slot for slot in slots}
         self.guesses = any(not slot.says_events for slot in slots)

@@ -13,7 +13,8 @@ from appliance.routing.eligibility import runs_whole
 from appliance.routing.prefix_index import PrefixIndex
 from appliance.routing.replica_sync import BookingAdded, PrefillCompleted, ReplicaEvent
 from appliance.routing.replicas import ReplicaBookings
-from appliance.routing.scheduler import PoolScheduler, Shared
+from appliance.routing.scheduler import PoolScheduler
+from appliance.routing.shared import Shared
 from appliance.routing.slots import BusyThresholds
 from appliance.routing.weights import Role
 

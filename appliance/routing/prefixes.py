@@ -10,7 +10,7 @@ from appliance.routing.approximate_index import ApproximateIndex
 from appliance.routing.asking import Ask
 from appliance.routing.block_hash import local_hashes, sequence_hashes
 from appliance.routing.index_events import Holder
-from appliance.routing.measures import NO_WATCH, RouterMeasures, Stopwatch
+from appliance.routing.measures import RouterMeasures, Stopwatch
 from appliance.routing.overlap import Overlaps
 from appliance.routing.prefix_index import new_index
 from appliance.routing.slots import Slot
@@ -53,36 +53,37 @@ class Prefixes:
         self.guessed.forget_worker(worker)
 
     def read(
-        self, ask: Ask, block_size: int, lora: str, *, guess: bool, now: float, watch: Stopwatch = NO_WATCH
+        self, ask: Ask, block_size: int, lora: str, guess: bool, now: float, watch: Stopwatch | None = None
     ) -> None:
         """Hash a prompt, once, and find who has how much of it. `guess`: some workers say nothing of their caches."""
-        request, weights = ask.request, ask.weights
+        request, weights, prompt = ask.request, ask.weights, ask.prompt
         shared = weights.track_active_blocks and weights.assume_kv_reuse
-        if not ask.prompt.blocks or not (shared or self.used):
+        if not prompt.blocks or not (shared or self.used):
             return
-        measures = self._measures
         if not ask.local:
             ask.local = local_hashes(request.token_ids, block_size, lora_name=request.lora or lora, media=request.media)
-            watch.lap(measures.block_hashing_ms)
+            if watch is not None:
+                watch.lap(self._measures.block_hashing_ms)
             if shared or guess:
                 ask.sequence = sequence_hashes(ask.local)
-                watch.lap(measures.sequence_hashing_ms)
+                if watch is not None:
+                    watch.lap(self._measures.sequence_hashing_ms)
             if shared:
-                ask.prompt.hashes = ask.sequence
+                prompt.hashes = ask.sequence
         if self.used:
-            ask.prompt.overlaps = self._find(ask, guess, now)
+            prompt.overlaps = self._find(ask, now) if guess else self.index.find_matches(ask.local)
             if self._shares:
-                ask.prompt.shared_blocks = max(request.shared_blocks, self.index.shared_blocks(ask.local))
-            watch.lap(measures.find_matches_ms)
+                prompt.shared_blocks = max(request.shared_blocks, self.index.shared_blocks(ask.local))
+            if watch is not None:
+                watch.lap(self._measures.find_matches_ms)
 
     def record(self, slot: Slot, ask: Ask, now: float) -> None:
         """A prompt goes to a slot: a guess at what its cache will hold, unless it says so itself."""
         if self.used and not slot.says_events:
             self.guessed.record(slot.holder, ask.local, ask.sequence or sequence_hashes(ask.local), now)
 
-    def _find(self, ask: Ask, guess: bool, now: float) -> Overlaps:
-        if not guess:
-            return self.index.find_matches(ask.local)
+    def _find(self, ask: Ask, now: float) -> Overlaps:
+        """What is guessed, and beyond it what the others say."""
         guessed = self.guessed.find_matches(ask.local, now).device
         said = self.index.find_matches(ask.local)
         if not said.disk:

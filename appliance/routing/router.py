@@ -19,7 +19,8 @@ from appliance.routing.placement import Placement
 from appliance.routing.pools import Pools, SlotLoad
 from appliance.routing.prefix_index import PrefixIndex
 from appliance.routing.replica_sync import ReplicaEvent, Report
-from appliance.routing.scheduler import PoolScheduler, Shared
+from appliance.routing.scheduler import PoolScheduler
+from appliance.routing.shared import Shared
 from appliance.routing.slots import BusyThresholds
 from appliance.routing.weights import resolve
 
@@ -263,11 +264,15 @@ class Router:
 
     def complete_prefill(self, scheduler: PoolScheduler, grant: Grant) -> None:
         """`Placement.prefill_complete`."""
-        self._wake(scheduler.on_prefill_complete(grant, self._clock()))
+        settled = scheduler.on_prefill_complete(grant, self._clock())
+        if settled:
+            self._wake(settled)
 
     def free(self, scheduler: PoolScheduler, grant: Grant) -> None:
         """What leaving a `Placement` does."""
-        self._wake(scheduler.on_free(grant, self._clock()))
+        settled = scheduler.on_free(grant, self._clock())
+        if settled:
+            self._wake(settled)
 
     async def _wait(self, scheduler: PoolScheduler, ask: Ask) -> Grant:
         # No deadline: streams end by themselves or are given up, and either lets the queue move; the client may leave.

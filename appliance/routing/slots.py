@@ -1,6 +1,7 @@
 """A slot: one rank of one worker as the router sees it, with its capacity, its load and its limits."""
 
 import math
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -9,6 +10,8 @@ from appliance.core.records import BusyThreshold
 from appliance.core.requests import ModelCard
 from appliance.routing.active_load import ActiveLoad
 from appliance.routing.index_events import Holder
+
+NO_LIMIT = sys.maxsize
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +45,7 @@ class Slot:
         "busy",
         "capacity",
         "card",
+        "engine_rank",
         "holder",
         "last_prefill_at",
         "load",
@@ -59,6 +63,8 @@ class Slot:
     def __init__(self, worker: WorkerId, rank: int, card: ModelCard, says_events: bool) -> None:
         self.worker, self.rank, self.card = worker, rank, card
         self.holder = Holder(worker, rank)
+        self.engine_rank = rank if card.ranks > 1 else None
+        """The rank to ask the engine for; None when the worker has only one."""
         self.number = instance_number(worker)
         self.capacity = max(1, card.max_num_seqs)
         self.says_events = says_events
@@ -71,7 +77,7 @@ class Slot:
         """What the worker itself says of its load."""
         self.reported_tokens = 0
         self.busy = False
-        self.block_limit = self.prefill_limit = self.queue_limit = math.inf
+        self.block_limit = self.prefill_limit = self.queue_limit = NO_LIMIT
 
     @property
     def on_cpu(self) -> bool:
@@ -80,10 +86,14 @@ class Slot:
     def limit(self, thresholds: BusyThresholds, queue_threshold: float | None) -> None:
         """Work out from which load on the slot is busy, and from which on requests wait."""
         blocks, budget = self.card.total_kv_blocks, self.card.max_num_batched_tokens
-        share = thresholds.decode_blocks
-        self.block_limit = math.inf if share is None or not blocks else share * blocks
-        absolute, times = thresholds.prefill_tokens, thresholds.prefill_tokens_frac
-        self.prefill_limit = min(
-            math.inf if absolute is None else absolute, math.inf if times is None or not budget else times * budget
-        )
-        self.queue_limit = math.inf if queue_threshold is None or not budget else queue_threshold * budget
+        self.block_limit = _share(thresholds.decode_blocks, blocks)
+        absolute = thresholds.prefill_tokens
+        relative = _share(thresholds.prefill_tokens_frac, budget)
+        self.prefill_limit = relative if absolute is None else min(absolute, relative)
+        self.queue_limit = _share(queue_threshold, budget)
+
+
+def _share(times: float | None, of: int) -> int:
+    """The highest whole number that is not above so many times a number; no limit where either is not known."""
+    # Loads are whole numbers, and those compare faster with one than with a fraction or infinity.
+    return NO_LIMIT if times is None or not of else math.floor(min(times * of, NO_LIMIT))

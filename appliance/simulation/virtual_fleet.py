@@ -15,7 +15,8 @@ from appliance.core.generation import NO_HINTS, RoutingHints
 from appliance.core.identity import ModelName, RequestId, WorkerId
 from appliance.core.requests import ModelCard
 from appliance.routing.asking import Ask, Grant, RoutingRequest
-from appliance.routing.scheduler import PoolScheduler, Shared
+from appliance.routing.scheduler import PoolScheduler
+from appliance.routing.shared import Shared
 from appliance.simulation.engine_settings import EngineSettings
 from appliance.simulation.engines import make_scheduler
 from appliance.simulation.passes import PassResult
