@@ -110,7 +110,10 @@ class ActiveLoad:
         if booking is None:
             raise NotFound(f"request {key} not found")
         if booking.tokens:
-            self._settle_prefill(key, booking, now)
+            self.prefill_tokens -= booking.tokens
+            booking.tokens = 0
+            if self._modelled:
+                self._end_modelled(key, now)
 
     def free(self, key: Hashable, now: float = 0.0) -> None:
         """The request has ended, with or without a first token. An unknown one changes nothing."""
@@ -118,7 +121,10 @@ class ActiveLoad:
         if booking is None:
             return
         if booking.tokens:
-            self._settle_prefill(key, booking, now)
+            self.prefill_tokens -= booking.tokens
+            booking.tokens = 0
+            if self._modelled:
+                self._end_modelled(key, now)
         hashes = booking.hashes
         if hashes:
             if hashes[0] in self._others:
@@ -205,11 +211,9 @@ class ActiveLoad:
         others = self._others
         return len(hashes) - bisect_left(hashes, True, key=lambda name: name not in others)
 
-    def _settle_prefill(self, key: Hashable, booking: Booking, now: float) -> None:
-        self.prefill_tokens -= booking.tokens
-        booking.tokens = 0
-        if self._modelled and key in self._modelled:
-            was_oldest = next(iter(self._modelled)) == key
-            del self._modelled[key]
-            if was_oldest and self._modelled:
-                next(iter(self._modelled.values())).since = now
+    def _end_modelled(self, key: Hashable, now: float) -> None:
+        """A prefill has ended, whose duration may have been expected: the next one begins."""
+        was_oldest = next(iter(self._modelled)) == key
+        self._modelled.pop(key, None)
+        if was_oldest and self._modelled:
+            next(iter(self._modelled.values())).since = now

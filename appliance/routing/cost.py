@@ -64,7 +64,8 @@ def score(
     per_token = scale / block_size
     alone = isl * per_token
     tracked = weights.track_prefill_tokens
-    saved = _saved(slots, prompt, weights) if tracked else _NOBODY
+    known = tracked and (prompt.shared_blocks or prompt.overlaps.disk)
+    saved = _saved(slots, prompt, weights) if known else _NOBODY
     costs: list[float] = []
     prefills: list[int] = []
     decodes: list[int] = []

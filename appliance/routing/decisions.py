@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from appliance.core.identity import ModelName, RequestId, WorkerId
+from appliance.routing.asking import RoutingRequest
 from appliance.routing.cost import Scores
 from appliance.routing.eligibility import Excluded
 from appliance.routing.overlap import Scores as Overlap
@@ -75,24 +76,56 @@ class Decisions:
 
     def __init__(self, max_decisions: int = MAX_DECISIONS, max_rows: int = MAX_ROWS) -> None:
         self._ring: deque[tuple[Any, ...]] = deque()
+        """The rows of each, and the members of a `Decision` in order."""
         self._max_decisions, self._max_rows = max_decisions, max_rows
         self._rows = 0
 
-    def add(self, rows: int, members: tuple[Any, ...]) -> None:
-        """Keep the members of a `Decision`, in order, that has so many rows."""
+    def add(
+        self,
+        request: RoutingRequest,
+        at: float,
+        mode: str,
+        slots: Sequence[Slot],
+        scores: Scores | None,
+        overlap: Overlap,
+        chosen: Slot | None,
+        reason: str,
+        excluded: Excluded | tuple[()],
+        waited_s: float,
+    ) -> None:
+        """Keep the members of a `Decision`."""
         ring = self._ring
-        ring.append((rows, members))
+        rows = len(slots) + len(excluded)
+        ring.append(
+            (
+                rows,
+                request.id,
+                request.model,
+                request.role,
+                at,
+                mode,
+                slots,
+                scores,
+                overlap,
+                chosen,
+                reason,
+                excluded,
+                waited_s,
+                len(request.token_ids),
+                tuple(request.avoid) if request.avoid else (),
+            )
+        )
         self._rows += rows
         while len(ring) > self._max_decisions or (self._rows > self._max_rows and len(ring) > 1):
             self._rows -= ring.popleft()[0]
 
     def find(self, request: str) -> list[Decision]:
         """Decisions on a request, oldest first: one per stream and attempt."""
-        return [Decision(*members) for _, members in self._ring if members[0] == request]
+        return [Decision(*members) for _, *members in self._ring if members[0] == request]
 
     def __iter__(self) -> Iterator[Decision]:
         """All of them, newest first."""
-        return (Decision(*members) for _, members in reversed(self._ring))
+        return (Decision(*members) for _, *members in reversed(self._ring))
 
     def __len__(self) -> int:
         return len(self._ring)

@@ -12,7 +12,6 @@ from appliance.routing.asking import Ask, Grant, RoutingRequest
 from appliance.routing.cost import Scores, cached_tokens
 from appliance.routing.eligibility import Excluded
 from appliance.routing.overlap import NO_OVERLAPS
-from appliance.routing.overlap import Scores as Overlap
 from appliance.routing.pool import Pool
 from appliance.routing.prefill_pace import PrefillPace
 from appliance.routing.prefixes import Prefixes
@@ -28,6 +27,7 @@ class Grants:
         """`prefill`: the pool of the model's prefill workers."""
         self._model, self._prefill = model, prefill
         self._pool, self._prefixes, self._shared = pool, prefixes, shared
+        self._decisions, self._measures = shared.decisions, shared.measures
         self._pace = PrefillPace()
         self.configure()
 
@@ -44,8 +44,9 @@ class Grants:
         slot = slots[number]
         grant = Grant(request, slot, len(slots), self._shared.next_key(), now, len(request.token_ids))
         if not request.hints.query_only:
+            grant.counted = True
             self._count(grant, None, now)
-        self._record(request, now, slots, None, NO_OVERLAPS.device, slot, reason, excluded, 0.0)
+        self._decisions.add(request, now, self._mode, slots, None, NO_OVERLAPS.device, slot, reason, excluded, 0.0)
         return grant
 
     def give_prompt(
@@ -60,21 +61,36 @@ class Grants:
             cached = cached_tokens(slot.holder, prompt, ask.weights, self._pool.block_size)
         waited_s = now - ask.arrived
         key = self._shared.next_key()
-        grant = Grant(request, slot, len(slots), key, now, prompt.isl, prompt.blocks, overlap, cached, waited_s)
         counts = not request.hints.query_only
+        grant = Grant(
+            request,
+            slot,
+            len(slots),
+            key,
+            now,
+            prompt.isl,
+            prompt.blocks,
+            overlap,
+            cached,
+            waited_s,
+            counted=counts,
+            booked=counts,
+            in_prefill=counts,
+        )
         if counts if request.remember is None else request.remember:
             self._prefixes.record(slot, ask, now)
         if counts:
             if prompt.blocks:
-                self._shared.measures.kv_hit_rate.observe(overlap / prompt.blocks)
+                self._measures.kv_hit_rate.observe(overlap / prompt.blocks)
             self._book(grant, ask, now)
             self._count(grant, ask, now)
-        self._record(request, now, slots, scores, device, slot, reason, excluded, waited_s)
+        self._decisions.add(request, now, self._mode, slots, scores, device, slot, reason, excluded, waited_s)
         return grant
 
     def refuse(self, request: RoutingRequest, error: ApplianceError, now: float, waited_s: float = 0.0) -> None:
         """Record that a stream gets no place, and why."""
-        self._record(request, now, (), None, NO_OVERLAPS.device, None, error.message, (), waited_s)
+        nobody = NO_OVERLAPS.device
+        self._decisions.add(request, now, self._mode, (), None, nobody, None, error.message, (), waited_s)
 
     def complete_prefill(self, grant: Grant, now: float) -> None:
         """The first token of a stream that is in its prefill is there."""
@@ -123,15 +139,13 @@ class Grants:
             self._pace.expect(prompt.isl - grant.cached_tokens) if self.models_prefill else None,
             now,
         )
-        grant.booked = grant.in_prefill = True
         self._pool.weigh(slot)
 
     def _count(self, grant: Grant, ask: Ask | None, now: float) -> None:
         """Count a stream, bind its session, and tell replicas."""
         request = grant.request
-        grant.counted = True
         grant.slot.streams += 1
-        self._shared.measures.requests[request.role] += 1
+        self._measures.requests[request.role] += 1
         if request.hints.session_id:
             self._begin_session(grant, request.hints, now)
         if self._shared.report is not None:
@@ -146,39 +160,6 @@ class Grants:
         self._pool.sessions.end(hints.session_id, grant.slot.holder, now)
         if hints.session_action == "close":
             self._pool.sessions.close(hints.session_id)
-
-    def _record(
-        self,
-        request: RoutingRequest,
-        now: float,
-        slots: Sequence[Slot],
-        scores: Scores | None,
-        overlap: Overlap,
-        chosen: Slot | None,
-        reason: str,
-        excluded: Excluded | tuple[()],
-        waited_s: float,
-    ) -> None:
-        lost = tuple(request.avoid) if request.avoid else ()
-        self._shared.decisions.add(
-            len(slots) + len(excluded),
-            (
-                request.id,
-                self._model,
-                request.role,
-                now,
-                self._mode,
-                slots,
-                scores,
-                overlap,
-                chosen,
-                reason,
-                excluded,
-                waited_s,
-                len(request.token_ids),
-                lost,
-            ),
-        )
 
     def _booking_added(self, grant: Grant, ask: Ask | None) -> BookingAdded:
         slot, request = grant.slot, grant.request

@@ -3,6 +3,9 @@
 from types import TracebackType
 from typing import Protocol
 
+import msgspec
+
+from appliance.core.identity import WorkerId
 from appliance.core.requests import ModelCard
 from appliance.routing.asking import Grant
 from appliance.routing.scheduler import PoolScheduler
@@ -18,19 +21,18 @@ class PlaceKeeper(Protocol):
         """A placed stream has ended."""
 
 
-class Placement:
+class Placement(msgspec.Struct, eq=False):
     """Where one stream goes. A context manager: leaving it, by any way, frees what was booked."""
 
-    __slots__ = ("_grant", "_keeper", "_scheduler", "isl_blocks", "overlap_blocks", "rank", "worker")
-
-    def __init__(self, keeper: PlaceKeeper, scheduler: PoolScheduler, grant: Grant) -> None:
-        self._keeper, self._scheduler, self._grant = keeper, scheduler, grant
-        slot = grant.slot
-        self.worker, self.rank = slot.worker, slot.rank
-        self.overlap_blocks = grant.overlap_blocks
-        """Blocks of the prompt in the slot's device memory, as far as the router knows."""
-        self.isl_blocks = grant.isl_blocks
-        """Complete blocks of the prompt; 0 in modes that do not look at prompts."""
+    _keeper: PlaceKeeper
+    _scheduler: PoolScheduler
+    _grant: Grant
+    worker: WorkerId
+    rank: int
+    overlap_blocks: int
+    """Blocks of the prompt in the slot's device memory, as far as the router knows."""
+    isl_blocks: int
+    """Complete blocks of the prompt; 0 in modes that do not look at prompts."""
 
     def __enter__(self) -> "Placement":
         return self

@@ -78,17 +78,12 @@ class Pool:
     def weigh(self, slot: Slot) -> None:
         """A slot's load has changed: is it busy now?"""
         load = slot.load
-        blocks, tokens = slot.block_limit, slot.prefill_limit
-        over = (
-            load.decode_blocks > blocks
-            or load.prefill_tokens > tokens
-            or slot.reported_blocks > blocks
-            or slot.reported_tokens > tokens
-        )
+        over = load.decode_blocks > slot.block_limit or load.prefill_tokens > slot.prefill_limit or slot.says_busy
         if over != slot.busy:
             slot.busy = over
             if self._by_holder.get(slot.holder) is slot:
                 self._busy += 1 if over else -1
+                self._open_up()
 
     def narrow(self, request: RoutingRequest, now: float) -> tuple[Sequence[Slot], Excluded, str]:
         """The slots that may take a request, never none; those left out; and why, in a word.
@@ -96,13 +91,13 @@ class Pool:
         Raises `ModelNotReady`, `InvalidRequest`, `Overloaded`.
         """
         hints = request.hints
-        by_role = self._mixed if request.role == "decode" else request.spares_decode or self.needs_prefill
-        if hints is NO_HINTS and request.pins is NO_PINS and not (request.avoid or self._busy or by_role):
-            if self._everyone[0]:
+        if self._open and hints is NO_HINTS and request.pins is NO_PINS:
+            if not (request.avoid or request.spares_decode):
                 return self._everyone
         slots: Sequence[Slot] = self.slots
         if not slots:
             raise no_worker(request.model)
+        by_role = self._mixed if request.role == "decode" else request.spares_decode or self.needs_prefill
         excluded: Excluded = []
         slots = compatible(slots, request, excluded)
         if by_role:
@@ -141,6 +136,11 @@ class Pool:
         self._busy = 0
         for slot in slots:
             self.weigh(slot)
+        self._open_up()
+
+    def _open_up(self) -> None:
+        """Work out whether a request without any wish may go to every slot, whatever its role."""
+        self._open = bool(self.slots) and not (self._busy or self._mixed or self.needs_prefill)
 
 
 def all_full(slots: Sequence[Slot], now: float) -> bool:

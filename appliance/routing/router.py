@@ -212,7 +212,8 @@ class Router:
         outcome = scheduler.on_request(request, self._clock())
         if isinstance(outcome, Ask):
             outcome = await self._wait(scheduler, outcome)
-        return Placement(self, scheduler, outcome)
+        slot = outcome.slot
+        return Placement(self, scheduler, outcome, slot.worker, slot.rank, outcome.overlap_blocks, outcome.isl_blocks)
 
     def potential_loads(self, request: RoutingRequest) -> list[dict[str, Any]]:
         """What each slot would have to do with this request; books nothing. Raises `ModelNotReady` without a slot."""

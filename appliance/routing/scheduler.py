@@ -81,7 +81,7 @@ class PoolScheduler:
         """What a worker itself says of its load; it counts for the busy thresholds only."""
         slot = self.pool.find(worker, rank)
         if slot is not None:
-            slot.reported_blocks, slot.reported_tokens = decode_blocks, prefill_tokens
+            slot.report(decode_blocks, prefill_tokens)
             self.pool.weigh(slot)
 
     def on_request(self, request: RoutingRequest, now: float) -> Grant | Ask:

@@ -55,6 +55,7 @@ class Slot:
         "rank",
         "reported_blocks",
         "reported_tokens",
+        "says_busy",
         "says_events",
         "streams",
         "worker",
@@ -76,6 +77,8 @@ class Slot:
         self.reported_blocks = 0
         """What the worker itself says of its load."""
         self.reported_tokens = 0
+        self.says_busy = False
+        """What it says is over a limit."""
         self.busy = False
         self.block_limit = self.prefill_limit = self.queue_limit = NO_LIMIT
 
@@ -91,6 +94,12 @@ class Slot:
         relative = _share(thresholds.prefill_tokens_frac, budget)
         self.prefill_limit = relative if absolute is None else min(absolute, relative)
         self.queue_limit = _share(queue_threshold, budget)
+        self.report(self.reported_blocks, self.reported_tokens)
+
+    def report(self, blocks: int, prefill_tokens: int) -> None:
+        """What the worker itself says of its load."""
+        self.reported_blocks, self.reported_tokens = blocks, prefill_tokens
+        self.says_busy = blocks > self.block_limit or prefill_tokens > self.prefill_limit
 
 
 def _share(times: float | None, of: int) -> int:
