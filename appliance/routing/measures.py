@@ -77,7 +77,7 @@ class RouterMeasures:
         self._until_timed = 0
 
     def watch(self, timer: Callable[[], float]) -> Stopwatch | None:
-        """For a placement that begins now: a running stopwatch for the first of every `TIMED_EVERY`, none for others."""
+        """For a placement that begins now: a running stopwatch for the first of every `TIMED_EVERY`, else none."""
         if self._until_timed:
             self._until_timed -= 1
             return None

@@ -91,9 +91,9 @@ class Pool:
         Raises `ModelNotReady`, `InvalidRequest`, `Overloaded`.
         """
         hints = request.hints
-        if self._open and hints is NO_HINTS and request.pins is NO_PINS:
-            if not (request.avoid or request.spares_decode):
-                return self._everyone
+        plain = hints is NO_HINTS and request.pins is NO_PINS and not request.avoid and not request.spares_decode
+        if plain and self._open:
+            return self._everyone
         slots: Sequence[Slot] = self.slots
         if not slots:
             raise no_worker(request.model)
