@@ -4,6 +4,7 @@ Strict where leniency lets requests be smuggled: no message has both lengths, an
 """
 
 from collections import deque
+from contextlib import suppress
 from enum import Enum
 from functools import lru_cache
 from urllib.parse import unquote
@@ -24,6 +25,10 @@ class Phase(Enum):
     BODY = 2
 
 
+# Members of an enum are found slowly, and each request looks at them a dozen times.
+_IDLE, _HEAD, _BODY = Phase
+
+
 class _Refused(Exception):
     """Stops the C parser; the reason is already in `RequestParser.error`."""
 
@@ -38,12 +43,15 @@ class RequestParser:
         "_body",
         "_body_limit",
         "_body_progress",
+        "_fields",
         "_head_bytes",
         "_headers",
         "_http",
+        "_limit_digits",
         "_limits",
         "_pending",
         "_quiet_bytes",
+        "_read_bytes",
         "_target",
         "error",
         "peer",
@@ -58,20 +66,23 @@ class RequestParser:
         self.requests: deque[HttpRequest] = deque()
         self.error: ApplianceError | None = None
         """Why what followed the last request is no request. The answer to it must close the connection."""
-        self.phase = Phase.IDLE
+        self.phase = _IDLE
         self.wants_continue = False
         """The client waits for `100 Continue` before it sends the body."""
         self.rest = b""
         """Bytes after the last request, when that asks for an upgrade: they may belong to another protocol."""
         self._limits = limits
         self._body_limit = body_limit_bytes
+        self._limit_digits = len(str(body_limit_bytes))  # a number of fewer digits is smaller
         self._http = httptools.HttpRequestParser(self)
         self._pending: HttpRequest | None = None
         self._body: bytes | bytearray = b""
+        self._fields: list[tuple[bytes, bytes]] = []  # headers, or trailers, that nobody has looked at yet
         self._headers: dict[bytes, bytes] = {}
         self._target = b""
         self._head_bytes = 0
         self._quiet_bytes = 0
+        self._read_bytes = 0  # of all reads since the message began, so no less than its head has
         self._body_progress = 0
 
     def feed(self, data: bytes) -> None:
@@ -79,20 +90,22 @@ class RequestParser:
         if self.error is not None:
             return
         before = self.phase
-        self._quiet_bytes += len(data)
-        self._body_progress += len(data)
+        size = len(data)
+        self._read_bytes += size
+        self._quiet_bytes += size
+        self._body_progress += size
         try:
             self._http.feed_data(data)
         except httptools.HttpParserUpgrade as stop:
             self._on_upgrade(data[stop.args[0] :])
         except httptools.HttpParserError as reason:
+            self._look_at_fields()  # what is wrong with them was wrong before this
             if self.error is None:
                 self.error = InvalidRequest(f"cannot read the HTTP request: {reason}")
-        if self.phase is Phase.IDLE:
-            self._quiet_bytes = 0
-        elif before is self.phase and self._quiet_bytes > self._limits.head_bytes:
-            # A header or trailer that never ends: httptools shows it to us only when it is complete.
-            self._refuse_quietly(HeadersTooLarge("cannot take the request: its headers are too large"))
+        if self.phase is _IDLE:
+            self._read_bytes = self._quiet_bytes = 0
+        else:
+            self._on_part_of_message(before)
 
     def take_body_progress(self) -> int:
         """Bytes received since the last call."""
@@ -106,55 +119,37 @@ class RequestParser:
             self.feed(rest)
 
     def on_message_begin(self) -> None:
-        self.phase = Phase.HEAD
+        self.phase = _HEAD
         self._headers = {}
         self._target = b""
-        self._body = b""
-        self._head_bytes = 0
-        self._quiet_bytes = 0
+        self._head_bytes = self._quiet_bytes = 0
 
     def on_url(self, data: bytes) -> None:
-        self._target += data
-        self._head_bytes += len(data)
-        if self._head_bytes > self._limits.head_bytes:
-            self._refuse_head()
+        self._target = self._target + data if self._target else data
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_bytes += len(name) + len(value) + 4
-        if self._head_bytes > self._limits.head_bytes:
-            self._refuse_head()
-        if self.phase is Phase.BODY:
-            return  # trailers mean nothing to us
-        headers = self._headers
-        name = name.lower()
-        if name in headers:
-            if name == b"host":
-                self._refuse(InvalidRequest("cannot read the HTTP request: more than one Host"))
-            value = headers[name] + b", " + value
-        elif len(headers) >= self._limits.header_count:
-            self._refuse(HeadersTooLarge("cannot take the request: too many headers"))
-        headers[name] = value
+        self._fields.append((name, value))
 
     def on_headers_complete(self) -> None:
+        if self._read_bytes > self._limits.head_bytes:  # else they cannot be too long
+            self._count_fields()
+        self._take_headers()
         headers, http = self._headers, self._http
-        http10 = http.get_http_version() == "1.0"
+        keep_alive = http.should_keep_alive()
+        # Where nothing is said of the connection's end, only HTTP/1.1 keeps it open. To ask for the version is slow.
+        says_nothing = keep_alive and b"connection" not in headers and b"proxy-connection" not in headers
+        http10 = not says_nothing and http.get_http_version() == "1.0"
         if not http10 and b"host" not in headers:
             self._refuse(InvalidRequest("cannot read the HTTP request: no Host"))
         if b"transfer-encoding" in headers or b"content-length" in headers:
             self._check_framing(http10)
         path, raw_path, query = _split_target(self._target)
-        self._pending = HttpRequest(
-            http.get_method().decode(),
-            path,
-            raw_path=raw_path,
-            query=query,
-            headers=headers,
-            peer=self.peer,
-            http10=http10,
-            keep_alive=http.should_keep_alive(),
-            upgrade=http.should_upgrade(),
-        )
-        self.phase = Phase.BODY
+        request = HttpRequest(http.get_method().decode(), path, raw_path, query, headers, b"", self.peer)
+        if not says_nothing:
+            request.http10, request.keep_alive = http10, keep_alive
+        request.upgrade = http.should_upgrade()
+        self._pending = request
+        self.phase = _BODY
         self._quiet_bytes = 0
         if b"expect" in headers and not http10:
             if headers[b"expect"].lower() != b"100-continue":
@@ -175,14 +170,60 @@ class RequestParser:
         body += data
 
     def on_message_complete(self) -> None:
-        request = self._pending
+        if self._fields:  # trailers, which mean nothing to us
+            self._count_fields()
+            self._fields = []
+        request, self._pending = self._pending, None
         assert request is not None
-        request.body = bytes(self._body)
-        self._pending = None
+        body = self._body
+        request.body = body if type(body) is bytes else bytes(body)
         self._body = b""
-        self.phase = Phase.IDLE
+        self.phase = _IDLE
         self.wants_continue = False
         self.requests.append(request)
+
+    def _on_part_of_message(self, before: Phase) -> None:
+        """The bytes have ended in the middle of a message: is it within its bounds so far?"""
+        self._look_at_fields()
+        if before is self.phase and self._quiet_bytes > self._limits.head_bytes:
+            # A header or trailer that never ends: httptools shows it to us only when it is complete.
+            self._refuse_quietly(HeadersTooLarge("cannot take the request: its headers are too large"))
+
+    def _look_at_fields(self) -> None:
+        """Take what there is of an unfinished head or of unfinished trailers."""
+        if self.error is None and self._fields:
+            with suppress(_Refused):
+                self._count_fields()
+                if self.phase is _HEAD:
+                    self._take_headers()
+                self._fields = []
+
+    def _take_headers(self) -> None:
+        """Check and keep the fields that came."""
+        fields, self._fields = self._fields, []
+        headers = {name.lower(): value for name, value in fields}
+        if self._headers or len(headers) < len(fields):
+            headers = self._join_fields(fields)
+        if len(headers) > self._limits.header_count:
+            self._refuse(HeadersTooLarge("cannot take the request: too many headers"))
+        self._headers = headers
+
+    def _join_fields(self, fields: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+        """Some names came twice, or the head in pieces."""
+        headers = self._headers
+        for name, value in fields:
+            name = name.lower()
+            if name in headers:
+                if name == b"host":
+                    self._refuse(InvalidRequest("cannot read the HTTP request: more than one Host"))
+                value = headers[name] + b", " + value
+            headers[name] = value
+        return headers
+
+    def _count_fields(self) -> None:
+        self._head_bytes += sum(len(name) + len(value) + 4 for name, value in self._fields)
+        if self._head_bytes + len(self._target) > self._limits.head_bytes:
+            self._refuse(HeadersTooLarge("cannot take the request: its headers are too large"))
 
     def _check_framing(self, http10: bool) -> None:
         headers = self._headers
@@ -196,7 +237,7 @@ class RequestParser:
         elif length is not None:
             if not length.isdigit():
                 self._refuse(InvalidRequest("cannot read the HTTP request: wrong Content-Length"))
-            if len(length) > 18 or int(length) > self._body_limit:
+            if len(length) >= self._limit_digits and (len(length) > 18 or int(length) > self._body_limit):
                 self._refuse(self._too_large())
 
     def _on_upgrade(self, rest: bytes) -> None:
@@ -214,9 +255,6 @@ class RequestParser:
         else:
             self.rest = rest
 
-    def _refuse_head(self) -> None:
-        self._refuse(HeadersTooLarge("cannot take the request: its headers are too large"))
-
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(f"cannot take the request: its body is over {self._body_limit / 1e6:g} MB")
 
@@ -227,6 +265,11 @@ class RequestParser:
     def _refuse(self, error: ApplianceError) -> None:
         self.error = error
         raise _Refused
+
+
+def _wants_nothing(headers: dict[bytes, bytes]) -> bool:
+    """The client says nothing of the connection's end, so that only HTTP/1.1 keeps it open. To ask is slow."""
+    return b"connection" not in headers and b"proxy-connection" not in headers
 
 
 @lru_cache(maxsize=256)  # nearly all requests have one of a few targets
