@@ -17,6 +17,7 @@ import trio
 
 from appliance.core.errors import ApplianceError
 from appliance.core.settings import HttpSettings
+from appliance.web.awake import AWAKE
 from appliance.web.errors import ClientStalled, Rendered, RequestTimeout
 from appliance.web.exchange import Exchange
 from appliance.web.heads import CONTINUE
@@ -29,6 +30,7 @@ from appliance.web.watcher import SocketWatcher
 
 RECEIVE_BYTES = 64 * 1024
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER 0: unsent bytes are dropped, the client sees a reset
+_IDLE, _HEAD, _BODY = Phase  # members of an enum are found slowly
 _YIELD_EVERY = 16  # requests of one read that may be answered before other tasks get a turn
 
 
@@ -38,6 +40,7 @@ class Host(Protocol):
     settings: HttpSettings
     limits: HttpLimits
     watcher: SocketWatcher
+    now: Callable[[], float]
     date_line: bytes
     draining: bool
     closing: bool
@@ -51,6 +54,7 @@ class Connection:
     """Owns an accepted, non-blocking socket; closes it when `run` ends."""
 
     __slots__ = (
+        "_ended",
         "_exchange",
         "_fd",
         "_host",
@@ -84,9 +88,10 @@ class Connection:
             stall_s=settings.send_stall_s,
         )
         self._exchange: Exchange | None = None
-        self._reading = Phase.IDLE  # what the last wait was for
+        self._reading = _IDLE  # what the last wait was for
         self._read_deadline = inf
         self._hung_up = False
+        self._ended = False  # the scope was cancelled, or has a deadline
         self._raw = False
         self._readable = False  # something may have come since the last receive
         self._reader: trio.lowlevel.Task | None = None  # waits for that
@@ -110,7 +115,7 @@ class Connection:
         self._readable = True
         reader, self._reader = self._reader, None
         if reader is not None:
-            trio.lowlevel.reschedule(reader)
+            trio.lowlevel.reschedule(reader, AWAKE)
 
     def on_writable(self) -> None:
         """The kernel takes bytes again."""
@@ -128,6 +133,7 @@ class Connection:
         if gone or self._exchange.started:
             self.outbox.break_off()
         else:
+            self._ended = True
             self._scope.deadline = min(self._scope.deadline, trio.current_time() + self._host.limits.half_close_s)
 
     def check_deadlines(self, now: float) -> None:
@@ -135,14 +141,18 @@ class Connection:
         if now >= self.outbox.deadline:
             self.outbox.break_off()
         elif now >= self._read_deadline:
-            if self._parser.phase is not Phase.IDLE and not self._parser.error:
+            if self._parser.phase is not _IDLE and not self._parser.error:
                 self._send_error(RequestTimeout("cannot take the request: it arrived too slowly"))
-            self._scope.cancel()
+            self._end()
 
     def close_if_idle(self) -> None:
         """Close now unless a request is arriving or running; that one's answer will say that it is the last."""
-        if self._reading is Phase.IDLE and self._parser.phase is Phase.IDLE and self._exchange is None:
-            self._scope.cancel()
+        if self._reading is _IDLE and self._parser.phase is _IDLE and self._exchange is None:
+            self._end()
+
+    def _end(self) -> None:
+        self._ended = True
+        self._scope.cancel()
 
     # Reading.
 
@@ -155,7 +165,7 @@ class Connection:
                 self._set_read_deadline()
                 await self._until_readable()
                 data = self._receive()
-            if not data or self._scope.cancel_called:
+            if not data or self.outbox.broken or (self._ended and self._scope.cancel_called):
                 return
             parser.feed(data)
             data = None
@@ -164,7 +174,7 @@ class Connection:
             if parser.error is not None:
                 await self._refuse(parser.error)
                 return
-            if self._host.closing and parser.phase is Phase.IDLE:
+            if self._host.closing and parser.phase is _IDLE:
                 return
             if parser.wants_continue:
                 parser.wants_continue = False
@@ -213,12 +223,13 @@ class Connection:
 
     def _set_read_deadline(self) -> None:
         """Each idle wait has its own deadline, a head has one, a body's moves on with its bytes."""
-        limits, now, phase = self._host.limits, trio.current_time(), self._parser.phase
-        if phase is Phase.IDLE:
-            self._read_deadline = now + self._host.settings.idle_s
+        host, phase = self._host, self._parser.phase
+        limits, now = host.limits, host.now()
+        if phase is _IDLE:
+            self._read_deadline = now + host.settings.idle_s
         elif phase is not self._reading:
-            self._read_deadline = now + (limits.head_s if phase is Phase.HEAD else limits.body_s)
-        elif phase is Phase.BODY:
+            self._read_deadline = now + (limits.head_s if phase is _HEAD else limits.body_s)
+        elif phase is _BODY:
             earned = self._parser.take_body_progress() / limits.body_bytes_per_s
             self._read_deadline = min(self._read_deadline + earned, now + limits.body_s)
         self._reading = phase
@@ -242,7 +253,7 @@ class Connection:
         """Answer the requests that have arrived, in order. False: the connection is at its end."""
         parser = self._parser
         self._read_deadline = inf
-        self._reading = Phase.IDLE
+        self._reading = _IDLE
         served = 0
         while parser.requests:
             request = parser.requests.popleft()
@@ -258,7 +269,7 @@ class Connection:
     async def _answer(self, request: HttpRequest) -> bool:
         host, outbox = self._host, self.outbox
         keep_alive = request.keep_alive and not host.draining
-        exchange = Exchange(self, outbox, request, date_line=host.date_line, keep_alive=keep_alive)
+        exchange = Exchange(self, outbox, request, host.date_line, keep_alive=keep_alive)
         self._exchange = exchange
         if self._hung_up:
             self.on_hangup(gone=False)
@@ -272,7 +283,7 @@ class Connection:
         """Answer what is no whole request, as the last thing on this connection."""
         status, body, headers = self._host.render(error, "")
         request = HttpRequest("GET", "", keep_alive=False)
-        exchange = Exchange(self, self.outbox, request, date_line=self._host.date_line, keep_alive=False)
+        exchange = Exchange(self, self.outbox, request, self._host.date_line, keep_alive=False)
         exchange.respond(status, body, headers=headers)
 
     async def _refuse(self, error: ApplianceError) -> None:

@@ -59,7 +59,7 @@ class Exchange:
         "status",
     )
 
-    def __init__(self, line: Line, outbox: Outbox, request: HttpRequest, *, date_line: bytes, keep_alive: bool) -> None:
+    def __init__(self, line: Line, outbox: Outbox, request: HttpRequest, date_line: bytes, *, keep_alive: bool) -> None:
         self.request = request
         self.started = False
         """A status was chosen: too late for another answer."""
@@ -212,7 +212,7 @@ class Exchange:
             extra += b"connection: close\r\n"
         elif request.http10:
             extra += b"connection: keep-alive\r\n"
-        return b"%s%s%s%s\r\n" % (head_start(status, content_type), self._date_line, framing, extra)
+        return b"".join((head_start(status, content_type), self._date_line, framing, extra, b"\r\n"))
 
 
 Handler = Callable[[Exchange], Awaitable[None]]

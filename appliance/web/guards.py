@@ -52,7 +52,6 @@ def presented_key(request: HttpRequest) -> str | None:
     return request.header("x-api-key")
 
 
-@lru_cache(maxsize=256)  # asked for every request, and clients send few different names
 def is_loopback(host: str) -> bool:
     """The name or address can only mean this machine."""
     name = host.strip("[]").lower().rstrip(".")
@@ -69,6 +68,11 @@ def host_of(authority: str) -> str:
     if authority.startswith("["):
         return authority[1:].partition("]")[0].lower()
     return authority.partition(":")[0].lower()
+
+
+@lru_cache(maxsize=256)  # asked for every request, and clients send few different names
+def _names_loopback(authority: bytes) -> bool:
+    return is_loopback(host_of(authority.decode("latin-1")))
 
 
 def check_bind(settings: HttpSettings, *, has_keys: bool) -> None:
@@ -95,10 +99,19 @@ class AccessRules:
     def __call__(self, exchange: Exchange) -> bool:
         """Let the request pass, or answer a CORS preflight (False). Raises `Forbidden` or `Unauthorized`."""
         request = exchange.request
-        origin = request.header("origin")
-        if origin is not None or not self.keys:
-            self.check_page(request, origin)
-        if origin is not None and self.allows_origin(origin):
+        if b"origin" in request.headers:
+            return self._admit_page(exchange, request)
+        if self.keys:
+            self.check_key(request)
+        else:
+            self._check_host(request)
+        return True
+
+    def _admit_page(self, exchange: Exchange, request: HttpRequest) -> bool:
+        origin = request.headers[b"origin"].decode("latin-1")
+        if not self.keys:
+            self._check_page(request, origin)
+        if self.allows_origin(origin):
             exchange.extra_headers += encode_headers(self.cors_headers(origin))
             if request.method == "OPTIONS" and b"access-control-request-method" in request.headers:
                 exchange.respond(204, b"", headers=preflight_headers(request))
@@ -106,21 +119,23 @@ class AccessRules:
         self.check_key(request)
         return True
 
-    def check_page(self, request: HttpRequest, origin: str | None) -> None:
+    def _check_page(self, request: HttpRequest, origin: str) -> None:
         """Without keys, refuse what a web page of another site could send. Raises `Forbidden`.
 
         A page can make the browser call us by our address (it shows as a foreign Origin), or by its own name that
         resolves to us (it shows as a Host that is not ours).
         """
-        if self.keys:
+        self._check_host(request)
+        if self.allows_origin(origin):
             return
         authority = request.header("host")
-        if self.loopback and authority is not None and not is_loopback(host_of(authority)):
-            raise Forbidden("cannot serve this Host: the appliance answers only to local names without an API key")
-        if origin is None or self.allows_origin(origin):
-            return
         if authority is None or origin.lower().partition("://")[2] != authority.lower():
             raise Forbidden("cannot serve this Origin: allow it with --cors-origin, or use an API key")
+
+    def _check_host(self, request: HttpRequest) -> None:
+        authority = request.headers.get(b"host")
+        if self.loopback and authority is not None and not _names_loopback(authority):
+            raise Forbidden("cannot serve this Host: the appliance answers only to local names without an API key")
 
     def check_key(self, request: HttpRequest) -> None:
         """Raise `Unauthorized` unless the path is open, no keys exist, or the client shows a valid one."""

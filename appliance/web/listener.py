@@ -71,6 +71,7 @@ class Listener:
         self.closing = False
         """Idle connections end."""
         self.date_line = b""
+        self.now = trio.current_time
         self.render = render
         self.active = 0
         """Requests that are being answered."""
@@ -97,6 +98,7 @@ class Listener:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve; `started` means accepting. Returns after `drain`. Cancelling closes all connections at once."""
+        self.now = trio.lowlevel.current_clock().current_time  # the same, but not looked up at each call
         with self.watcher:
             async with trio.open_nursery() as services:
                 self._tick()

@@ -64,12 +64,12 @@ class Outbox:
 
     def send(self, data: bytes) -> None:
         """Send plain bytes, behind what is buffered."""
-        if self.broken:
-            return
-        if len(self._buffer) > self._limit_bytes:
+        if self._buffer and len(self._buffer) > self._limit_bytes:
             self.break_off()
-            return
-        self.send_raw(data if self._tls is None else self._tls.encrypt(data))
+        elif self._tls is None:
+            self.send_raw(data)
+        elif not self.broken:
+            self.send_raw(self._tls.encrypt(data))
 
     def send_raw(self, data: bytes) -> None:
         """Send bytes as they are: already encrypted when the connection is."""
