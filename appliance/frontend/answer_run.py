@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
 
 import msgspec
 import trio
@@ -28,7 +27,7 @@ RETRY_S = 0.25
 RETRY_CAP_S = 2.0
 
 
-class Shared(NamedTuple):
+class Shared(msgspec.Struct, frozen=True):
     """What the runs of all answers of a front end share."""
 
     router: Router

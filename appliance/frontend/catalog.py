@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import msgspec
 import trio
@@ -82,7 +81,7 @@ def _read_tokenizer(data: bytes | None) -> TextTokenizer | None:
     return None if data is None else TextTokenizer.from_json(data)
 
 
-class Offer(NamedTuple):
+class Offer(msgspec.Struct, frozen=True):
     """A name that clients may ask for, and what every request for it needs."""
 
     record: ModelRecord

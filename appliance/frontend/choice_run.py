@@ -76,7 +76,7 @@ class ChoiceRun(msgspec.Struct, eq=False):
         self._before = len(choice.token_ids)
         choice.on_tokens = self._count_tokens
         try:
-            request = self.request_now()
+            request = self.request_now() if choice.token_ids else self.request
             rank = placement.engine_rank
             if transfer is not None or rank is not None:
                 request = msgspec.structs.replace(request, kv_transfer=transfer, rank=rank)

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import msgspec
+
 from appliance.core.generation import NO_PINS, Pins
 from appliance.core.settings import RequestSettings
 from appliance.frontend.accounts import Account
@@ -37,4 +39,4 @@ class ReadyModels:
     async def _hold(self, offer: Offer) -> Offer:
         with self._catalog.reasons(offer.model):
             await self._router.wait_ready(offer.model, self._settings().hold_s)
-        return offer._replace(served=self._catalog.served(offer.model))
+        return msgspec.structs.replace(offer, served=self._catalog.served(offer.model))

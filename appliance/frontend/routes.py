@@ -8,7 +8,7 @@ import msgspec
 from appliance.core.errors import MethodNotAllowed, NotFound
 from appliance.core.settings import HttpSettings, PathSettings
 from appliance.frontend.catalog import Catalog
-from appliance.frontend.protocols.openai.dispatch import Dispatch
+from appliance.frontend.protocols.openai.dispatch import NO_DISPATCH, Dispatch
 from appliance.frontend.protocols.openai.model_list import (
     anthropic_model,
     anthropic_model_list,
@@ -38,7 +38,7 @@ class PublicRoutes:
         self._anthropic = http.enable_anthropic_api
         strip = http.strip_anthropic_preamble
         dispatch = Dispatch(http.enable_streaming_tool_dispatch, http.enable_streaming_reasoning_dispatch)
-        chat: Handler = partial(service.chat, dispatch=dispatch)
+        chat: Handler = service.chat if dispatch == NO_DISPATCH else partial(service.chat, dispatch=dispatch)
         response: Handler = service.response
         if template is not None:
             chat, response = _filled(chat, template.fill_chat), _filled(response, template.fill_responses)

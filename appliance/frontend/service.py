@@ -142,11 +142,11 @@ class GenerationService:
                 format,
                 text_tools(served, request, served.prompts.parsing(request, prepared)),
                 [PromptFacts(len(one.token_ids), one.text if request.echo else "") for one in prepared],
-                preamble=preamble(request, prepared[0].text, prepared[0].token_ids) if request.annotations else b"",
-                received_at=account.started,
+                preamble(request, prepared[0].text, prepared[0].token_ids) if request.annotations else b"",
+                account.started,
             )
             account.produced = answer.produced
-            answer.routed, answer.routing_times = account.routed.worker_ids, account.routed.timing
+            answer.routed = account.routed
             try:
                 hints = read_hints(exchange.request, request.hints, self._router.settings.session_affinity_ttl_s)
                 engine_requests = served.prompts.engine_requests(prepared, request)
@@ -172,7 +172,8 @@ class GenerationService:
         account.cached_tokens = usage.cached_tokens
         account.gaps = answer.gaps
         account.error = answer.error
-        account.last_step_s = time.perf_counter() - answer.last_step_at if answer.last_step_at else None
+        if last_step_at := answer.last_step_at:
+            account.last_step_s = time.perf_counter() - last_step_at
         account.first_token = answer.first_at
         answer.release()
 

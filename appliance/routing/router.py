@@ -160,7 +160,7 @@ class Router:
     @property
     def queue_depth(self) -> int:
         """Requests that wait in queues."""
-        return self._pools.queue_depth
+        return self._pools.queue_depth if self._parked else 0
 
     def set_busy_thresholds(self, thresholds: Mapping[ModelName, BusyThresholds]) -> None:
         """When workers of the named models count as busy, also of those yet to come; all others take the settings'."""

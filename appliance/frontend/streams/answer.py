@@ -10,7 +10,7 @@ from appliance.core.errors import ApplianceError
 from appliance.core.generation import GenerationRequest
 from appliance.frontend.streams.choice import ChoiceStream
 from appliance.frontend.streams.outcome import Members, Usage
-from appliance.frontend.streams.seams import AnswerFormat, Client, TextTools
+from appliance.frontend.streams.seams import NOT_ROUTED, AnswerFormat, Client, Routed, TextTools
 
 NO_CACHE = (("cache-control", "no-cache"),)
 
@@ -38,7 +38,6 @@ class Answer:
         format: AnswerFormat,
         tools: TextTools,
         prompts: Sequence[PromptFacts],
-        *,
         preamble: bytes = b"",
         received_at: float | None = None,
     ) -> None:
@@ -61,10 +60,7 @@ class Answer:
         """The task in `wait`, while it has nothing to do."""
         self._over = False
         self._final_usage: Usage | None = None
-        self.routed: Callable[[], Members] = dict
-        """`nvext.worker_id` as it is now; empty while nothing is placed."""
-        self.routing_times: Callable[[float, float | None], Members] = _no_times
-        """What routing adds to `timing`, from the times of arrival and of the first token."""
+        self.routed: Routed = NOT_ROUTED
         self.may_move: Callable[[int], bool] = _never
         """Whether the choice of an index can go on elsewhere after a retryable error; set by who runs the choices."""
         self.choices = list(map(self._begin, range(len(prompts) * request.n)))
@@ -175,12 +171,12 @@ class Answer:
         if self.first_at is not None:
             members["ttft_ms"] = round((self.first_at - self._received_at) * 1e3, 3)
         members["total_time_ms"] = round(elapsed * 1e3, 3)
-        return members | self.routing_times(self._received_at, self.first_at)
+        return members | self.routed.timing(self._received_at, self.first_at)
 
     def extras(self) -> Members:
         """Members of `nvext` that are known at the end of a choice, as far as they were asked for."""
         members: Members = {}
-        if "worker_id" in self._request.extra_fields and (workers := self.routed()):
+        if "worker_id" in self._request.extra_fields and (workers := self.routed.worker_ids()):
             members["worker_id"] = workers
         if "timing" in self._request.extra_fields:
             members["timing"] = self.timing()
@@ -275,10 +271,6 @@ class Answer:
             if "token_ids" in self._request.extra_fields:
                 nvext["token_ids"] = [token for choice in self.choices for token in choice.token_ids]
         return self._format.document(list(map(ChoiceStream.outcome, self.choices)), self.usage(), nvext)
-
-
-def _no_times(received_at: float, first_at: float | None) -> Members:
-    return {}
 
 
 def _never(_: int) -> bool:

@@ -96,6 +96,28 @@ class AnswerFormat(Protocol):
         """The body of an answer in one piece."""
 
 
+class Routed(Protocol):
+    """What an answer can say of its routing, as it is now."""
+
+    def worker_ids(self) -> Members:
+        """`nvext.worker_id`; empty while nothing is placed."""
+
+    def timing(self, received_at: float, first_at: float | None) -> Members:
+        """What routing adds to `nvext.timing`, from the times of arrival and of the first token."""
+
+
+class _NotRouted:
+    def worker_ids(self) -> Members:
+        return {}
+
+    def timing(self, received_at: float, first_at: float | None) -> Members:
+        return {}
+
+
+NOT_ROUTED = _NotRouted()
+"""Of an answer that nobody routes."""
+
+
 class Client(Protocol):
     """The part of `web.Exchange` that an answer uses; what each method promises is said there."""
 
