@@ -44,11 +44,13 @@ int read_words(PyObject *object, Words *words)
     if (!words->values)
         PyErr_NoMemory();
     /* `__index__` of something odd may change the sequence. */
-    for (; words->values && at < count && at < (size_t)PySequence_Fast_GET_SIZE(sequence); at++)
-        if (read_word(PySequence_Fast_GET_ITEM(sequence, (Py_ssize_t)at), &words->values[at])) {
+    for (; words->values && at < count && at < (size_t)PySequence_Fast_GET_SIZE(sequence); at++) {
+        PyObject *item = PySequence_Fast_GET_ITEM(sequence, (Py_ssize_t)at);
+        if (!plain_word(item, &words->values[at]) && read_odd_word(item, &words->values[at])) {
             free_words(words);
             words->values = NULL;
         }
+    }
     words->count = at;
     Py_DECREF(sequence);
     return words->values ? 0 : -1;

@@ -45,8 +45,8 @@ static inline bool plain_word(PyObject *object, uint64_t *word)
 
 int check_count(Py_ssize_t given, Py_ssize_t wanted, const char *name); /* TypeError */
 int read_word(PyObject *object, uint64_t *word);                        /* OverflowError, TypeError */
-int read_words(PyObject *object, Words *words);                         /* the same; to be freed unless it fails */
-int read_block_words(PyObject *object, Words *words);                   /* ValueError instead, which says that it is about an event */
+int read_words(PyObject *object, Words *words);       /* the same; to be freed unless it fails */
+int read_block_words(PyObject *object, Words *words); /* ValueError instead, which says that it is about an event */
 void free_words(Words *words);
 int read_tier(PyObject *object); /* IndexError, TypeError */
 

@@ -44,6 +44,7 @@ static bool any(const uint64_t *holders, uint32_t words)
 static void extend(const Tree *tree, const Walk *walk, int tier, uint32_t *depths)
 {
     uint32_t none = tree->holder_count, waiting = tree->holder_count;
+    Holders before = 0;
     for (uint32_t at = 0; at <= walk->length; at++)
         walk->starts[at] = none;
     for (uint32_t holder = 0; holder < none; holder++) {
@@ -52,9 +53,12 @@ static void extend(const Tree *tree, const Walk *walk, int tier, uint32_t *depth
     }
     memset(walk->alive, 0, walk->words * sizeof *walk->alive);
     for (uint32_t at = 0; at < walk->length && (waiting || any(walk->alive, walk->words)); at++) {
+        Holders holders = tree_node(tree, walk->path[at])->holders;
+        if (holders == before && walk->starts[at] == none)
+            continue; /* the same few as of the block before, so nobody leaves */
+        before = holders;
         for (uint32_t holder = walk->starts[at]; holder != none; holder = walk->next[holder], waiting--)
             walk->alive[holder / 64] |= UINT64_C(1) << holder % 64;
-        Holders holders = tree_node(tree, walk->path[at])->holders;
         if (holders_keep(holders, tier, walk->alive, walk->gone, walk->words))
             set_depths(walk->gone, walk->words, at, depths);
     }
