@@ -73,11 +73,7 @@ class RunningSequence:
         tokens = self._tokens(done * block_size, count * block_size)
         new = local_hashes(tokens, block_size, lora_name=self.request.lora)
         self.local_hashes += new
-        if done:
-            # Chaining on from the last sequence hash is the same as chaining from the first local one.
-            self.block_ids += sequence_hashes([LocalHash(self.block_ids[-1]), *new])[1:]
-        else:
-            self.block_ids += sequence_hashes(new)
+        self.block_ids += sequence_hashes(new, self.block_ids[-1] if done else None)
 
     def _tokens(self, start: int, stop: int) -> list[int]:
         prompt = self.prompt_tokens
