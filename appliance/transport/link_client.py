@@ -6,7 +6,6 @@ Nothing here waits per token: `_take` runs from a read to the last flush of it w
 import logging
 from collections.abc import Callable
 from itertools import count
-from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -31,7 +30,8 @@ from appliance.transport.connection import Connection
 from appliance.transport.error_codes import error_from
 from appliance.transport.limits import LinkLimits
 from appliance.transport.link_calls import LinkCalls
-from appliance.wire.framing import Buffer, MessageDecoder, encode, to_frontend_decoder
+from appliance.transport.open_stream import OpenStream
+from appliance.wire.framing import UNREADABLE, Buffer, MessageDecoder, broken_by, encode, to_frontend_decoder
 from appliance.wire.link_messages import (
     PROTOCOL,
     Cancel,
@@ -58,7 +58,7 @@ TakeNumberedEvents = Callable[[int, int, list[KvEvent]], None]
 """Called with a rank, the id of the first event, and events of the worker's cache. Must not raise."""
 TakeLoads = Callable[[list[RankLoad]], None]
 """Called with what the ranks of the worker have to do. Must not raise."""
-HEARTBEAT = 0  # number of the pings that nobody waits for
+HEARTBEAT = 0  # number of the pings that nobody waits for, and of no stream
 
 
 class _AnyHello(msgspec.Struct, tag=1, array_like=True, frozen=True):
@@ -94,7 +94,7 @@ class LinkClient:
         self._on_kv_events = on_kv_events
         self._on_load = on_load
         self._connection = Connection(stream, self._limits)
-        self._decode = to_frontend_decoder().decode
+        self._read = to_frontend_decoder().read
         self._next_number = count(HEARTBEAT + 1).__next__
         self._sinks: dict[int, StreamSink] = {}
         self.calls = LinkCalls(worker, self._limits, self._next_number, self._post, self._cancel)
@@ -127,7 +127,7 @@ class LinkClient:
         """End the link now; `run` returns soon after."""
         self._connection.end(WorkerLost(reason))
 
-    def open(self, request: EngineRequest, sink: StreamSink) -> "OpenStream":
+    def open(self, request: EngineRequest, sink: StreamSink) -> OpenStream:
         """See `WorkerTransport.open`. Entering and leaving it need no task of their own.
 
         Raises on entry, beside `WorkerLost`, `BodyTooLarge` and `InvalidRequest` for what does not fit a frame.
@@ -142,14 +142,14 @@ class LinkClient:
         raise NotFound(f"cannot read file {digest}: it is not on the card of worker {self.worker}")
 
     def begin_stream(self, request: EngineRequest, sink: StreamSink) -> int:
-        """Send the request; the number of its stream. `OpenStream` calls it."""
+        """Send the request; the number of its stream. See `open_stream.Link`."""
         number = self._next_number()
         self._post(number, Request(number, request))
         self._sinks[number] = sink
         return number
 
     def leave_stream(self, number: int) -> None:
-        """Forget the stream; cancel it when it has not ended. `OpenStream` calls it."""
+        """Forget the stream; cancel it when it has not ended."""
         if self._sinks.pop(number, None) is not None:
             self._cancel(number)
 
@@ -173,11 +173,14 @@ class LinkClient:
         self._reads += 1
         if self.card is None and frames:
             self._welcome(frames.pop(0))
-        decode, sinks = self._decode, self._sinks
+        read, sinks = self._read, self._sinks
         touched: dict[int, StreamSink] = {}
         try:
             for frame in frames:
-                message = decode(frame)
+                try:
+                    message = read(frame)
+                except UNREADABLE as fault:
+                    raise broken_by(fault) from fault
                 if type(message) is not Step:
                     self._take_other(message, touched)
                     continue
@@ -233,7 +236,7 @@ class LinkClient:
         protocol = _read_any_hello.decode(frame).protocol
         if protocol != PROTOCOL:
             raise LinkBroken(f"it speaks link protocol {protocol}, this front end {PROTOCOL}")
-        hello = self._decode(frame)
+        hello = to_frontend_decoder().decode(frame)
         if not isinstance(hello, Hello) or hello.worker != self.worker:
             raise LinkBroken("another worker answers at its address")
         self.card = hello.card
@@ -280,23 +283,3 @@ class LinkClient:
                 sink.flush()
             except Exception:
                 self._drop_sink(number, sink)
-
-
-class OpenStream:
-    """A stream as a context manager; see `LinkClient.open`."""
-
-    __slots__ = ("_link", "_number", "_request", "_sink")
-
-    def __init__(self, link: LinkClient, request: EngineRequest, sink: StreamSink) -> None:
-        self._link = link
-        self._request = request
-        self._sink = sink
-        self._number = HEARTBEAT
-
-    def __enter__(self) -> None:
-        self._number = self._link.begin_stream(self._request, self._sink)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._link.leave_stream(self._number)

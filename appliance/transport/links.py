@@ -16,6 +16,7 @@ from appliance.core.requests import EngineRequest, ModelCard
 from appliance.transport.limits import LinkLimits
 from appliance.transport.link_client import LinkClient
 from appliance.transport.nurseries import open_inner_nursery
+from appliance.transport.open_stream import OpenStream
 from appliance.wire.sockets import connect_unix
 from appliance.wire.streams import ByteStream
 
@@ -86,7 +87,8 @@ class Links:
 
     def open(self, worker: WorkerId, request: EngineRequest, sink: StreamSink) -> AbstractContextManager[None]:
         """See `WorkerTransport` and `LinkClient.open`."""
-        return self._link(worker).open(request, sink)
+        link = self._links.get(worker) or self._link(worker)
+        return OpenStream(link, request, sink)
 
     async def embed(self, worker: WorkerId, request: EngineRequest) -> list[float]:
         """See `WorkerTransport`."""

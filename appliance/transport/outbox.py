@@ -23,7 +23,7 @@ class Outbox:
 
     def __init__(self, stream: ByteStream, limits: LinkLimits, refill: Callable[[], None] | None = None) -> None:
         self.backlog_bytes = 0
-        self._stream = stream
+        self._stream, self._send_now = stream, stream.send_now
         self._limits = limits
         self._refill = refill
         self._queue: deque[Buffer] = deque()
@@ -39,7 +39,10 @@ class Outbox:
             return
         rest: Buffer = frame
         if not self._queue:
-            sent = self._send(frame)
+            try:
+                sent = self._send_now(frame)
+            except LinkBroken as fault:
+                sent = self._note(fault)
             if sent == len(frame):
                 return
             rest = memoryview(frame)[sent:]
@@ -104,7 +107,10 @@ class Outbox:
             pieces.append(self._queue.popleft())
             size += len(pieces[-1])
         batch = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        sent = self._send(batch)
+        try:
+            sent = self._send_now(batch)
+        except LinkBroken as fault:
+            sent = self._note(fault)
         if sent < len(batch):
             self._queue.appendleft(memoryview(batch)[sent:])
         self.backlog_bytes -= sent
@@ -112,10 +118,8 @@ class Outbox:
             raise self._fault
         return sent
 
-    def _send(self, data: Buffer) -> int:
-        try:
-            return self._stream.send_now(data)
-        except LinkBroken as fault:
-            self._fault = fault
-            self.wake()
-            return 0
+    def _note(self, fault: LinkBroken) -> int:
+        """A send has failed: `run` is to say so. Nothing was sent."""
+        self._fault = fault
+        self.wake()
+        return 0

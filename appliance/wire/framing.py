@@ -4,7 +4,8 @@ Nothing that a peer sends may raise anything but `LinkBroken`.
 """
 
 import struct
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable
+from typing import Any, Generic, NoReturn, TypeVar
 
 import msgspec
 
@@ -16,6 +17,7 @@ Buffer = bytes | bytearray | memoryview
 M = TypeVar("M")
 
 HEADER_BYTES = 4
+UNREADABLE = (ValueError, RecursionError, OverflowError, MemoryError)  # msgspec's errors are ValueErrors
 _read_size = struct.Struct(">I").unpack_from
 _encode_body = msgspec.msgpack.Encoder().encode
 
@@ -30,15 +32,20 @@ class MessageDecoder(Generic[M]):
     """Turns frame bodies into the messages of one union."""
 
     def __init__(self, union: Any) -> None:
-        self._decode = msgspec.msgpack.Decoder(union).decode
+        self.read: Callable[[Buffer], M] = msgspec.msgpack.Decoder(union).decode
+        """The bare reader, for those who turn `UNREADABLE` into `broken_by` themselves."""
 
     def decode(self, frame: Buffer) -> M:
         """The message in a frame body. Raises `LinkBroken` for anything else."""
         try:
-            message: M = self._decode(frame)
-        except (ValueError, RecursionError, OverflowError, MemoryError) as fault:  # msgspec's errors are ValueErrors
-            raise LinkBroken(f"cannot read a frame: {_one_line(fault)}") from fault
-        return message
+            return self.read(frame)
+        except UNREADABLE as fault:
+            raise broken_by(fault) from fault
+
+
+def broken_by(fault: BaseException) -> LinkBroken:
+    """What reading a frame body comes to when it raised one of `UNREADABLE`."""
+    return LinkBroken(f"cannot read a frame: {_one_line(fault)}")
 
 
 def to_worker_decoder() -> MessageDecoder[ToWorker]:
@@ -82,29 +89,37 @@ class FrameDecoder:
         """The frames that `data` completes, valid as long as `data` is. Raises `LinkBroken` for too large a frame."""
         frames: list[Buffer] = []
         view = memoryview(data)
-        at, end = self._fill_partial(view, frames) if self._partial else 0, len(view)
+        at = self._fill_partial(view, frames) if self._partial else 0
+        end, limit = len(view), self._max_frame_bytes
         while end - at >= HEADER_BYTES:
-            stop = at + HEADER_BYTES + self._checked_size(view, at)
+            (size,) = _read_size(view, at)
+            if size > limit:
+                self._refuse(size)
+            start = at + HEADER_BYTES
+            stop = start + size
             if stop > end:
                 break
-            frames.append(view[at + HEADER_BYTES : stop])
+            frames.append(view[start:stop])
             at = stop
         if at < end:
             self._begin_partial(view[at:])
         return frames
 
-    def _checked_size(self, view: Buffer, at: int) -> int:
-        size: int = _read_size(view, at)[0]
+    def _checked_size(self, view: Buffer) -> int:
+        size: int = _read_size(view)[0]
         if size > self._max_frame_bytes:
-            raise LinkBroken(f"cannot read a frame of {size} bytes: the limit is {self._max_frame_bytes}")
+            self._refuse(size)
         return size
+
+    def _refuse(self, size: int) -> NoReturn:
+        raise LinkBroken(f"cannot read a frame of {size} bytes: the limit is {self._max_frame_bytes}")
 
     def _begin_partial(self, rest: memoryview) -> None:
         self._partial = bytearray(rest)
         if len(rest) < HEADER_BYTES:
             self._missing = HEADER_BYTES - len(rest)
         else:
-            self._missing = HEADER_BYTES + self._checked_size(rest, 0) - len(rest)
+            self._missing = HEADER_BYTES + self._checked_size(rest) - len(rest)
 
     def _fill_partial(self, view: memoryview, frames: list[Buffer]) -> int:
         """Add to the partial frame what `view` has of it; how many bytes that took."""
@@ -119,7 +134,7 @@ class FrameDecoder:
                 return taken
             if in_header:
                 in_header = False
-                self._missing = self._checked_size(self._partial, 0)
+                self._missing = self._checked_size(self._partial)
             else:
                 frames.append(memoryview(self._partial)[HEADER_BYTES:])
                 self._partial = bytearray()
