@@ -11,6 +11,7 @@ from appliance.core.generation import GenerationRequest
 from appliance.frontend.streams.choice import ChoiceStream
 from appliance.frontend.streams.outcome import Members, Usage
 from appliance.frontend.streams.seams import NOT_ROUTED, AnswerFormat, Client, Routed, TextTools
+from appliance.web.awake import AWAKE
 
 NO_CACHE = (("cache-control", "no-cache"),)
 
@@ -257,7 +258,7 @@ class Answer:
         sleeper = self._sleeper
         if sleeper is not None:
             self._sleeper = None
-            trio.lowlevel.reschedule(sleeper)
+            trio.lowlevel.reschedule(sleeper, AWAKE)
 
     def _stop_sleeping(self, _: object) -> trio.lowlevel.Abort:
         """The sleeping task was cancelled."""
