@@ -13,7 +13,8 @@ from appliance.core.identity import Digest, ModelName
 from appliance.core.records import ModelRecord
 from appliance.core.requests import EngineRequest, ModelCard
 from appliance.frontend.streams.seams import TextTools
-from appliance.preprocess.prepare import AskWorker, Measure, PromptBuilder, unmeasured
+from appliance.preprocess.measure import Measure
+from appliance.preprocess.prepare import AskWorker, PromptBuilder
 from appliance.preprocess.template import ChatTemplate
 from appliance.preprocess.tokenizer import TextTokenizer
 
@@ -36,7 +37,7 @@ class ServedModel:
     """A model of which at least one worker has shown its card."""
 
     def __init__(
-        self, card: ModelCard, files: dict[str, bytes], ask_worker: AskWorker, measure: Measure = unmeasured
+        self, card: ModelCard, files: dict[str, bytes], ask_worker: AskWorker, measure: Measure | None = None
     ) -> None:
         """`ask_worker` tokenizes for a model that brings no tokenizer. Raises `ModelFileBad` for unusable files."""
         self.card = card
@@ -94,7 +95,7 @@ class Offer(msgspec.Struct, frozen=True):
 class Catalog:
     """Names that exist, whether or not a worker is ready, and the served models behind them."""
 
-    def __init__(self, measure: Measure = unmeasured) -> None:
+    def __init__(self, measure: Measure | None = None) -> None:
         """`measure` takes the time of templates and tokenizers."""
         self._measure = measure
         self._records: dict[ModelName, ModelRecord] = {}

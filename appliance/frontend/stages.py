@@ -2,10 +2,9 @@
 
 import time
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Literal
 
 from appliance.frontend.account import Account
+from appliance.preprocess.measure import Part
 from appliance.telemetry.cells import HistogramCell, Metrics
 
 FE = "dynamo_frontend_"
@@ -41,37 +40,21 @@ class StageCells:
 
 
 class PromptTimes:
-    """Takes the time of templates and tokenizers; see `preprocess.prepare.Measure`."""
+    """Takes the time of templates and tokenizers; see `preprocess.measure.Measure`."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._template = metrics.histogram(FE + "template_seconds")
         self._tokenize = metrics.histogram(FE + "tokenize_seconds")
         self._latency_ms = metrics.histogram(FE + "tokenizer_latency_ms", "tokenize")
 
-    def __call__(self, part: Literal["template", "tokenize"]) -> "_Part":
-        """A block whose time is taken when it is left without an error."""
-        return _Part(self, part)
+    def now(self) -> float:
+        """Seconds on the clock of all stages."""
+        return time.perf_counter()
 
-    def observe(self, part: str, seconds: float) -> None:
+    def observe(self, part: Part, seconds: float) -> None:
         """One block took so long."""
         if part == "template":
             self._template.observe(seconds)
         else:
             self._tokenize.observe(seconds)
             self._latency_ms.observe(seconds * 1e3)
-
-
-class _Part:
-    __slots__ = ("_name", "_started", "_times")
-
-    def __init__(self, times: PromptTimes, name: str) -> None:
-        self._times, self._name = times, name
-
-    def __enter__(self) -> None:
-        self._started = time.perf_counter()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is None:
-            self._times.observe(self._name, time.perf_counter() - self._started)

@@ -1,13 +1,18 @@
 """Chat messages in the shapes that templates want them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Message = dict[str, Any]
 
 
-def flatten_parts(message: Mapping[str, Any]) -> Message:
+def flatten_all(messages: Sequence[Message]) -> list[Message]:
+    """Messages whose contents are one text each; those that are so already stay what they are."""
+    return [message if type(message.get("content")) is str else flatten_parts(message) for message in messages]
+
+
+def flatten_parts(message: Message) -> Message:
     """A message whose content is one text: the text parts, joined by line ends; a missing content becomes empty."""
     content = message.get("content")
     if isinstance(content, list):
@@ -16,19 +21,23 @@ def flatten_parts(message: Mapping[str, Any]) -> Message:
     return {**message, "content": "" if content is None else content}
 
 
-def split_into_parts(message: Mapping[str, Any]) -> Message:
-    """A message whose content is a list of parts, for templates that know nothing else."""
+def split_all(messages: Sequence[Message]) -> list[Message]:
+    """Messages whose contents are lists of parts, for templates that know nothing else."""
+    return [_split_into_parts(message) for message in messages]
+
+
+def _split_into_parts(message: Message) -> Message:
     content = message.get("content")
     if isinstance(content, list):
-        return dict(message)
+        return message
     return {**message, "content": [{"type": "text", "text": content}] if content else []}
 
 
-def open_arguments(message: Mapping[str, Any]) -> Message:
+def open_arguments(message: Message) -> Message:
     """A message whose tool-call arguments are objects: clients send JSON text, but templates do the printing."""
     calls = message.get("tool_calls")
     if not isinstance(calls, list) or not calls:
-        return dict(message)
+        return message
     return {**message, "tool_calls": [_open_call(call) for call in calls]}
 
 

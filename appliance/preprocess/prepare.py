@@ -1,8 +1,7 @@
 """From a client's request to what an engine is asked for: prompt text, token ids, limits, a request per choice."""
 
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -11,15 +10,14 @@ from appliance.core.generation import GenerationRequest
 from appliance.core.requests import EngineRequest, Guided, ModelCard, Sampling, StopConditions
 from appliance.preprocess.answer_parsing import AnswerParsing, choose_parsers, plan_parsing
 from appliance.preprocess.guided_calls import call_constraint
-from appliance.preprocess.history import prepare_history, thinking_args
-from appliance.preprocess.messages import open_arguments, plain_prompt, raw_prompt
+from appliance.preprocess.history import holds_calls_or_reasoning, prepare_history, thinking_args
+from appliance.preprocess.measure import Measure, Unmeasured
+from appliance.preprocess.messages import Message, open_arguments, plain_prompt, raw_prompt
 from appliance.preprocess.template import ChatTemplate
 from appliance.preprocess.tokenizer import TextTokenizer
 
 AskWorker = Callable[[str], Awaitable[list[int]]]
 """The worker's own tokenizer, special tokens parsed."""
-Measure = Callable[[Literal["template", "tokenize"]], AbstractContextManager[None]]
-"""Opens a block whose time is taken."""
 TEMPLATE_VARIABLES_OF_OURS = frozenset({"messages", "tools", "bos_token", "eos_token"})
 
 
@@ -36,11 +34,6 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     """The conversation, when the worker takes text and makes the prompt itself."""
 
 
-def unmeasured(part: str) -> AbstractContextManager[None]:
-    """Nobody wants to know how long a part takes."""
-    return nullcontext()
-
-
 class PromptBuilder:
     """Prepares requests for one model."""
 
@@ -51,10 +44,10 @@ class PromptBuilder:
         template: ChatTemplate | None,
         tool_template: ChatTemplate | None = None,
         ask_worker: AskWorker | None = None,
-        measure: Measure = unmeasured,
+        measure: Measure | None = None,
     ) -> None:
         """Without a tokenizer text is tokenized by `ask_worker`, for vocabularies that only the engine knows."""
-        self._measure = measure
+        self._measure = measure or Unmeasured()
         self._card = card
         self._tokenizer = tokenizer
         self._template = template
@@ -75,7 +68,8 @@ class PromptBuilder:
         if self._card.io == "text":
             return self._prepare_text(request)
         if request.messages is not None:
-            return [await self._prepare_chat(request)]
+            text, ids = await self._chat_prompt(request)
+            return [self._fit(ids, text, request, "messages")]
         prompts: list[str | list[int]] = [request.token_ids] if request.token_ids else request.prompts or [""]
         return [await self._prepare_prompt(prompt, request) for prompt in prompts]
 
@@ -84,6 +78,8 @@ class PromptBuilder:
 
         A seed rises by one from choice to choice, so that the choices differ and can be had again.
         """
+        if request.n == 1 and len(prepared) == 1:
+            return [self._engine_request(prepared[0], request, 0)]
         choices = [prompt for prompt in prepared for _ in range(request.n)]
         return [self._engine_request(prompt, request, index) for index, prompt in enumerate(choices)]
 
@@ -118,18 +114,14 @@ class PromptBuilder:
             raise self._too_long(len(ids), "input")
         return ids
 
-    async def _prepare_chat(self, request: GenerationRequest) -> Prepared:
-        text, ids = await self._chat_prompt(request)
-        return self._fit(ids, text, request, "messages")
-
     async def _chat_prompt(self, request: GenerationRequest) -> tuple[str, list[int]]:
         """Text and token ids of a conversation; the text is empty when the client sent the ids."""
-        text = "" if request.token_ids else self._chat_text(request)
         if request.token_ids:
-            ids = self._checked_ids(request.token_ids, "nvext")
+            text, ids = "", self._checked_ids(request.token_ids, "nvext")
         else:
+            text = self._chat_text(request)
             ids = await self._encode(text)
-            if self._writes_no_begin(request):
+            if self._template is None or request.use_raw_prompt:  # templates write the begin token themselves
                 ids = self._with_begin(ids)
         if not ids:
             raise InvalidRequest("the messages make an empty prompt", param="messages")
@@ -141,23 +133,35 @@ class PromptBuilder:
         return self._fit(ids, text, request, "prompt")
 
     def _chat_text(self, request: GenerationRequest) -> str:
-        messages = [open_arguments(message) for message in request.messages or []]
+        messages = request.messages
         if not messages:
             raise InvalidRequest("messages may not be empty", param="messages")
         if request.use_raw_prompt:
             return raw_prompt(messages)
         template = self._tool_template if request.tools and self._tool_template else self._template
-        reasoning = self.parsers.reasoning
-        source = None if template is None else template.source
-        messages = prepare_history(messages, template_source=source, reasoning_parser=reasoning)
+        if holds_calls_or_reasoning(messages):
+            messages = prepare_history(
+                [open_arguments(message) for message in messages],
+                template_source=None if template is None else template.source,
+                reasoning_parser=self.parsers.reasoning,
+            )
         if template is None:
             return plain_prompt(messages)
+        started = self._measure.now()
+        text = self._render(template, messages, request)
+        self._measure.observe("template", self._measure.now() - started)
+        return text
+
+    def _render(self, template: ChatTemplate, messages: list[Message], request: GenerationRequest) -> str:
         thinking = request.thinking
         if thinking is None and self._constraint(request) is not None:
             thinking = False  # the output has no room for reasoning
-        arguments = {**thinking_args(reasoning, thinking), **request.template_args}
-        with self._measure("template"):
-            return template.render(messages, tools=request.tools, **_template_arguments(arguments))
+        variables = thinking_args(self.parsers.reasoning, thinking)
+        if not request.template_args:
+            return template.render(messages, tools=request.tools, extra=variables)
+        return template.render(
+            messages, tools=request.tools, **_template_arguments({**variables, **request.template_args})
+        )
 
     def _constraint(self, request: GenerationRequest) -> Guided | None:
         """What the output must look like. Raises `InvalidRequest` for two of that, or an engine that cannot do it."""
@@ -176,10 +180,6 @@ class PromptBuilder:
                 param="tool_choice" if call else "response_format",
             )
         return wanted
-
-    def _writes_no_begin(self, request: GenerationRequest) -> bool:
-        """Templates write the begin token themselves; prompts that we made need it in front."""
-        return request.use_raw_prompt or self._template is None
 
     async def _ids_of_prompt(self, prompt: str | list[int], param: str) -> list[int]:
         """Ids of a plain prompt. An empty one is the begin token, or else the end token, as if after a text."""
@@ -201,8 +201,10 @@ class PromptBuilder:
 
     async def _encode(self, text: str) -> list[int]:
         if self._tokenizer is not None:
-            with self._measure("tokenize"):
-                return await self._tokenizer.encode_async(text)
+            started = self._measure.now()
+            ids = await self._tokenizer.encode_async(text)
+            self._measure.observe("tokenize", self._measure.now() - started)
+            return ids
         if self._ask_worker is not None:
             return await self._ask_worker(text) if text else []
         raise EngineFailed(f"cannot tokenize for the model {self._card.name!r}: it has no tokenizer here")

@@ -10,12 +10,13 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 
 from appliance.core.errors import ApplianceError, InvalidRequest, ModelFileBad
-from appliance.preprocess.messages import flatten_parts, split_into_parts
+from appliance.preprocess.messages import Message, flatten_all, split_all
+from appliance.preprocess.template_context import MeteredContext
 from appliance.preprocess.template_limits import BoundedEnvironment
-from appliance.preprocess.template_meter import METER, Meter, TemplateRunaway
+from appliance.preprocess.template_meter import Meter, TemplateRunaway
 
 PROBE = "probe-of-content"
-Messages = Sequence[Mapping[str, Any]]
+Messages = Sequence[Message]
 
 
 class ChatTemplate:
@@ -23,21 +24,22 @@ class ChatTemplate:
 
     def __init__(self, source: str, *, bos_token: str, eos_token: str) -> None:
         """Compile the template. Raises `ModelFileBad` with the line number when it is no valid template."""
-        environment = BoundedEnvironment(
+        self._environment = environment = BoundedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _GenerationBlock]
         )
         environment.filters["tojson"] = _to_json
         environment.globals |= {"raise_exception": _raise_exception, "strftime_now": _strftime_now}
         environment.bound_filters()
         try:
-            self._template = environment.from_string(source)
+            template = environment.from_string(source)
         except TemplateSyntaxError as error:
             raise ModelFileBad(f"the model's chat template is wrong in line {error.lineno}: {error.message}") from None
         except (TemplateError, RecursionError, SyntaxError) as error:
             raise ModelFileBad(f"the model's chat template cannot be compiled: {_first_line(error)}") from None
-        self._template.globals = dict(self._template.globals)  # what jinja2 makes is ten times as slow to copy
+        self._write, self._blocks = template.root_render_func, template.blocks
         self.source = source
         self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
+        self._globals = {**template.globals, **self._tokens}
         self._shape = self._find_shape()
 
     def render(
@@ -50,17 +52,15 @@ class ChatTemplate:
     ) -> str:
         """The prompt text for a conversation. `extra` are further template variables; they never replace messages.
 
-        Raises `InvalidRequest` with one line when the template refuses the messages, fails on them or does not end.
+        The messages are not changed. Raises `InvalidRequest` with one line when the template refuses the messages,
+        fails on them or does not end.
         """
-        variables = {
-            "add_generation_prompt": add_generation_prompt,
-            **(extra or {}),
-            **self._tokens,
-            "messages": [self._shape(message) for message in messages],
-            "tools": list(tools) if tools else None,
-        }
+        variables = {**self._globals, "add_generation_prompt": add_generation_prompt}
+        if extra:
+            variables |= {**extra, **self._tokens}
+        variables["tools"] = list(tools) if tools else None
         try:
-            return self._run(variables)
+            return self._run(variables, self._shape(messages))
         except ApplianceError:
             raise
         except TemplateRunaway as error:
@@ -75,25 +75,26 @@ class ChatTemplate:
                 f"the model's chat template cannot show these messages: {reason}", param="messages"
             ) from None
 
-    def _run(self, variables: dict[str, Any]) -> str:
-        token = METER.set(Meter(lambda: _count_chars([variables["messages"], variables["tools"]])))
-        try:
-            return self._template.render(variables)
-        finally:
-            METER.reset(token)
+    def _run(self, variables: dict[str, Any], messages: Messages) -> str:
+        """Call the compiled template itself: what jinja2 does around it takes longer than a short prompt."""
+        variables["messages"] = messages
+        context = MeteredContext(self._environment, variables, None, self._blocks)
+        context.meter = Meter([messages, variables["tools"]])
+        return "".join(self._write(context))
 
-    def _find_shape(self) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    def _find_shape(self) -> Callable[[Messages], Messages]:
         """How this template wants a message's content: tried out, since templates do not say."""
         takes_text, takes_parts = self._takes_content(PROBE), self._takes_content([{"type": "text", "text": PROBE}])
         if takes_parts:
-            return dict if takes_text else split_into_parts
-        return flatten_parts
+            return list if takes_text else split_all
+        return flatten_all
 
     def _takes_content(self, content: Any) -> bool:
         """Whether a message with this content shows the text in it, and not the data structure around."""
-        variables: dict[str, Any] = {"messages": [{"role": "user", "content": content}], "tools": None}
         try:
-            shown = self._run({"add_generation_prompt": True, **self._tokens, **variables})
+            shown = self._run(
+                {**self._globals, "add_generation_prompt": True, "tools": None}, [{"role": "user", "content": content}]
+            )
         except Exception:  # whatever the template does not like about it
             return False
         return PROBE in shown and "'type'" not in shown and '"type"' not in shown
@@ -135,20 +136,3 @@ def _to_json(
 def _first_line(error: object) -> str:
     lines = str(error).splitlines()
     return lines[0][:300] if lines else type(error).__name__
-
-
-def _count_chars(value: Any) -> int:
-    """About the characters of plain data."""
-    if type(value) is str:
-        return len(value)
-    if type(value) is dict:
-        total = 0
-        for key, member in value.items():
-            total += len(key) if type(key) is str else 8
-            total += len(member) if type(member) is str else _count_chars(member)
-        return total
-    if isinstance(value, Mapping):
-        return _count_chars(dict(value))
-    if isinstance(value, list):
-        return sum(map(_count_chars, value))
-    return 8

@@ -1,11 +1,10 @@
 """Counts what one rendering of a chat template does, and checks operations that could build something huge.
 
-The counts belong to one rendering and lie in a context variable, because the compiled template is shared.
+The counts belong to one rendering and lie in its context (`template_context`), because the compiled template is shared.
 """
 
 import re
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
 from typing import Any
 
 MAX_ROUNDS = 500_000  # loop rounds of one rendering: about half a second
@@ -13,10 +12,12 @@ MACRO_ROUNDS = 12  # a macro call takes as long as so many rounds
 BASE_CHARS = 1 << 22  # the largest value that a template may build by itself
 INPUT_FACTOR = 8  # and on top of it for each character of the messages
 WORK_FACTOR = 16  # characters made or copied in all, in units of the largest value
+BASE_WORK = WORK_FACTOR * BASE_CHARS
 MEMBER_COST = 64  # looking at one member of a container takes as long as copying so many characters
 MAX_INT_BITS = 4096
 MAX_JSON_INDENT = 64
 WIDTH_METHODS = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs"})
+GROWING_METHODS = WIDTH_METHODS | {"replace", "join", "format", "format_map", "translate"}
 WIDE_FORMAT = re.compile(r"\d{5,}|\*|\{[^{}]*\{")
 """Format widths of five digits, and widths that are given as arguments."""
 
@@ -28,35 +29,40 @@ class TemplateRunaway(Exception):
 class Meter:
     """What one rendering may still do."""
 
-    __slots__ = ("_count_input", "_rounds", "_work", "largest")
+    __slots__ = ("_given", "_rounds", "_work", "largest")
 
-    def __init__(self, count_input: Callable[[], int]) -> None:
-        """`count_input` gives the characters of the messages. Most templates never do so much that it is asked."""
+    def __init__(self, given: list[Any]) -> None:
+        """`given` is the plain data that is rendered. Most templates never do so much that its size counts."""
         self.largest = BASE_CHARS
-        self._work = WORK_FACTOR * BASE_CHARS
+        self._work = BASE_WORK
         self._rounds = MAX_ROUNDS
-        self._count_input: Callable[[], int] | None = count_input
+        self._given: list[Any] | None = given
 
     def step(self, rounds: int, chars: int) -> None:
-        """Count rounds of a loop or macro, whose fixed text has this many characters."""
+        """Count rounds of loops or macros, and the characters of their fixed text."""
         self._rounds -= rounds
+        self._work -= chars
         if self._rounds < 0:
             raise TemplateRunaway(f"it goes through more than {MAX_ROUNDS} loop rounds")
-        self.charge(chars)
+        if self._work < 0:
+            self._stop_over(0)
 
-    def charge(self, size: int) -> None:
-        """Count characters or members that are made, copied or looked at."""
-        self._work -= size
+    def charge(self, size: int, times: int = 1) -> None:
+        """Count characters or members that are made, copied or looked at so often; `size` may not be negative."""
+        self._work -= size * times
         if size > self.largest or self._work < 0:
-            self._allow_for_input()
-            if size > self.largest or self._work < 0:
-                raise TemplateRunaway(f"it builds more than {self.largest} characters")
+            self._stop_over(size)
+
+    def _stop_over(self, size: int) -> None:
+        self._allow_for_input()
+        if size > self.largest or self._work < 0:
+            raise TemplateRunaway(f"it builds more than {self.largest} characters")
 
     def _allow_for_input(self) -> None:
         """Raise the bounds, once, by what a template may do for each character of the messages."""
-        if self._count_input is not None:
-            allowance = INPUT_FACTOR * self._count_input()
-            self._count_input = None
+        if self._given is not None:
+            allowance = INPUT_FACTOR * _count_chars(self._given)
+            self._given = None
             self.largest += allowance
             self._work += WORK_FACTOR * allowance
 
@@ -81,12 +87,25 @@ class Meter:
             self.charge(len(members) * len(separator))
 
 
-METER: ContextVar[Meter] = ContextVar("template_meter")
+def _count_chars(value: Any) -> int:
+    """About the characters of plain data."""
+    if type(value) is str:
+        return len(value)
+    if type(value) is dict:
+        total = 0
+        for key, member in value.items():
+            total += len(key) if type(key) is str else 8
+            total += len(member) if type(member) is str else _count_chars(member)
+        return total
+    if isinstance(value, Mapping):
+        return _count_chars(dict(value))
+    if isinstance(value, list):
+        return sum(map(_count_chars, value))
+    return 8
 
 
-def check_operation(operator: str, left: Any, right: Any) -> None:
+def check_operation(meter: Meter, operator: str, left: Any, right: Any) -> None:
     """Refuse `*`, `**`, `+` and `%` on values whose result would be too large."""
-    meter = METER.get()
     if operator == "%" and isinstance(left, str):
         _check_format(left)
         meter.charge_whole(right)
@@ -106,13 +125,14 @@ def _check_integers(operator: str, left: int, right: int) -> None:
         raise TemplateRunaway(f"it makes a number of more than {MAX_INT_BITS} bits")
 
 
-def check_text_method(text: str, method: str, args: list[Any]) -> None:
+def check_text_method(meter: Meter, text: str, method: str, args: list[Any]) -> None:
     """Refuse a method call on a text whose result would be too large."""
-    meter = METER.get()
     meter.charge(len(text))
+    if method not in GROWING_METHODS:
+        return
     if method in WIDTH_METHODS:
         width = next((arg for arg in args if isinstance(arg, int)), 8)
-        meter.charge(width * max(1, text.count("\t")))
+        meter.charge(max(width, 0) * max(1, text.count("\t")))
     elif method == "replace" and len(args) > 1 and isinstance(args[0], str) and isinstance(args[1], str):
         meter.charge(text.count(args[0]) * len(args[1]))
     elif method == "join":
@@ -137,7 +157,7 @@ def _check_numbers(meter: Meter, args: list[Any]) -> None:
     """Widths and counts, times the lines that they apply to."""
     lines = args[0].count("\n") + 1 if isinstance(args[0], str) else 1
     for arg in args[1:]:
-        meter.charge(lines * (len(arg) if isinstance(arg, str) else arg if isinstance(arg, int) else 0))
+        meter.charge(lines * (len(arg) if isinstance(arg, str) else max(arg, 0) if isinstance(arg, int) else 0))
 
 
 def _check_replace(meter: Meter, args: list[Any]) -> None:

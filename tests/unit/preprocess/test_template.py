@@ -1,11 +1,17 @@
 """Chat templates: what Hugging Face templates rely on, and templates that must be stopped."""
 
+import re
+from copy import deepcopy
 from typing import Any
 
 import pytest
+from jinja2 import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from appliance.core.errors import ApplianceError, InvalidRequest, ModelFileBad
 from appliance.preprocess.template import ChatTemplate
+from appliance.preprocess.template_context import MeteredContext
+from appliance.preprocess.template_limits import BoundedEnvironment
 from tests.helpers.tokenizers import FOLDER
 
 HI = [{"role": "user", "content": "Hi"}]
@@ -119,6 +125,27 @@ RUNAWAYS = [
     "{{ [1] | batch(10 ** 9, 0) | list }}",
     "{{ [[0] * 1000000] * 1000 | sum(start=[]) }}",
     "{{ {'a': 1} | tojson(indent=10 ** 9) }}",
+    "{% for i in range(99999) %}{% for j in range(99999) if false %}{% endfor %}{% endfor %}",
+    "{% for i in range(9) if i < 3 recursive %}{{ loop(range(9)) }}{% endfor %}",
+    "{% for i in range(9999) %}{% for c in '0' * 9999 %}{% endfor %}{% endfor %}",
+    "{% for i in range(9999) %}{% for j in range(1, 9999) | select %}{% endfor %}{% endfor %}",
+    "{% for i in range(9999) %}{% for k, v in messages[0].items() %}{% for j in range(999) %}{% break %}"
+    "{% endfor %}{% for j in range(999) %}{% endfor %}{% endfor %}{% endfor %}",
+    "{% macro f() %}{% for i in range(99999) %}{% endfor %}{% endmacro %}{% for i in range(6) %}{{ f() }}{% endfor %}",
+    "{% block b scoped %}{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}{% endblock %}",
+    "{% for i in range(9999) %}{% block b scoped %}{% for j in range(9999) %}{% endfor %}{% endblock %}{% endfor %}",
+    "{% set ns = namespace(x='ab') %}{% for i in range(60) %}{% set ns.x = 'a' + ns.x + ns.x + '' %}{% endfor %}",
+    "{% set ns = namespace(x=['ab']) %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
+    "{% set ns = namespace(x='ab' | e) %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
+    BIG + "{{ big + big }}",
+    BIG + "{% for i in range(90000) %}{% set c = big + i | string %}{% endfor %}",
+    BIG + "{% for i in range(90000) %}{{ big == big[:] ~ '' }}{% endfor %}",
+    BIG + "{% for i in range(90000) %}{{ big in [big, 'b'] }}{% endfor %}",
+    BIG + "{% for i in range(90000) %}{{ big < 'b' }}{% endfor %}",
+    BIG + "{% for i in range(90000) %}{{ 'b' == 'b' in big }}{% endfor %}",
+    BIG + "{% for i in range(90000) %}{{ big.endswith('b') }}{% endfor %}",
+    BIG + "{{ 'x'.ljust(-999999999999999) }}{% for i in range(90000) %}{% set c = big[1:] %}{% endfor %}",
+    BIG + "{{ 'x' | center(-999999999999999) }}{% for i in range(90000) %}{% set c = big[1:] %}{% endfor %}",
 ]
 
 
@@ -126,6 +153,25 @@ RUNAWAYS = [
 def test_runaways_are_stopped(source: str) -> None:
     with pytest.raises(InvalidRequest, match="was stopped"):
         template(source).render(HI)
+
+
+@pytest.mark.parametrize("name", ["__step__", "__rounds__", "__size__", "__whole__", "__plus__"])
+@pytest.mark.parametrize(
+    "use", ["{{ -9 | %s(-9) }}", "{%% filter %s %%}{%% endfilter %%}", "{{ [-9] | map('%s') | list }}"]
+)
+def test_the_meters_own_filters_are_not_for_templates(name: str, use: str) -> None:
+    with pytest.raises(ApplianceError, match=f"No filter named '{name}'"):
+        template(use % name).render(HI)
+
+
+def test_loops_may_go_through_what_they_do_not_print() -> None:
+    """Rounds count as gone through, so that an early end or a test spares what comes behind."""
+    early = "{% for i in range(99) %}{% for j in range(99999) %}{% break %}{% endfor %}{% endfor %}done"
+    assert template(early).render(HI) == "done"
+    fixed = "{% for i in range(90000) %}" + "x" * 60 + "{% endfor %}"  # longer than one value may be
+    assert len(template(fixed).render(HI)) == 5_400_000
+    tested = "{% for i in range(90000) if i < 3 %}" + "x" * 60_000 + "{% endfor %}"
+    assert len(template(tested).render(HI)) == 180_000
 
 
 def test_a_stopped_template_says_why() -> None:
@@ -142,14 +188,96 @@ def test_a_stopped_template_says_why() -> None:
         "{% set x = messages.append(1) %}",
         "{% include 'x' %}",
         "{% import 'x' as x %}",
+        "{% set x = messages[0].update({'role': 'x'}) %}",
+        "{% set x = messages[0]['setdefault']('x', 1) %}",
+        "{% set messages[0].role = 'x' %}",
+        "{% set x = messages | map(attribute='clear') | list %}{{ x[0]() }}",
+        "{{ (messages | map(attribute='role.format') | first)(messages) ~ ''.__add__ ~ ''['__class__'].x }}",
     ],
 )
 def test_nothing_leaves_the_sandbox(source: str) -> None:
+    given = deepcopy(HI)
     with pytest.raises(ApplianceError):
-        template(source).render(HI)
+        template(source).render(given)
+    assert given == HI
+
+
+def test_formats_show_no_inner_attributes() -> None:
+    shown = template("{{ '{0.__class__}'.format(messages) }}{{ '{x.__class__}'.format_map({'x': 1}) }}").render(HI)
+    assert shown == ""
 
 
 def test_long_conversations_are_no_runaways() -> None:
     messages: list[dict[str, Any]] = [{"role": "user", "content": "word " * 2000} for _ in range(400)]
     source = "{% set ns = namespace(t='') %}{% for m in messages %}{{ m.role ~ ': ' ~ m.content ~ '\\n' }}{% endfor %}"
     assert len(template(source).render(messages)) > 4_000_000
+
+
+ORDINARY = [
+    "{{ 'a' + x + 'b' + y + 'c' }}|{{ x + y }}|{{ 1 + n + 2 }}|{{ items + items + [0] }}",
+    "{{ 'a' + n }}",
+    "{{ n + 'a' + x }}",
+    "{{ 'a' + missing }}",
+    "{{ x + (y + 'c') + ('d' + x) }}|{{ (x + y) + 'c' }}",
+    "{{ '<' + (x | e) + '>' }}|{{ (x | e) + '<' + '>' }}|{{ '<' + x | e }}",
+    "{% autoescape true %}{{ '<' + x + '>' }}{{ '<b>' | safe + x }}{% endautoescape %}{{ '<' + x }}",
+    "{{ x == 'x<' }}{{ 'x<' != x }}{{ x in ['x<', 'y'] }}{{ x not in ('y', 1) }}{{ items == 1 }}{{ 1 == 1.0 == true }}",
+    "{{ missing == 'a' }}{{ missing in ['a'] }}{{ missing is defined }}",
+    "{{ m.role }}|{{ m['role'] }}|{{ m.nothing }}|{{ m.items() | list }}|{{ m.get('role') }}|{{ m.keys() | list }}",
+    "{{ x.strip('<').upper().split('X') }}{{ 'ab'.join(['1', '2']) }}{{ x.startswith('x') }}{{ x.nothing }}",
+    "{{ x.join(items | map('string')) }}{{ '-'.join(m) }}{{ 'a\tb'.expandtabs(tabsize=2) }}",
+    "{% for i in items %}{{ loop.index + n }}{{ loop.length }}{{ x.upper() }}{% else %}none{% endfor %}",
+    "{% for i in items | map('string') %}{{ loop.length }}{{ loop.last }}{{ i }}{% endfor %}",
+    "{% for i in items if i != 2 %}{{ loop.index }}{{ loop.length }}{{ i }}{% else %}none{% endfor %}",
+    "{% for i in missing %}{{ i }}{% else %}none{% endfor %}{% for k, v in m.items() %}{{ k ~ v }}{% endfor %}",
+    "{% for i in n %}{{ i }}{% endfor %}",
+    "{% for i in [[1, [2]], 3] recursive %}{{ loop(i) if i is iterable else i }}{% endfor %}",
+    "{% for c in x %}{{ c }}{{ loop.previtem }}{% endfor %}",
+    "{% set a = x + y %}{% block one %}{{ a }}{{ self.two() }}{% endblock %}{% block two %}({{ x }}){% endblock %}",
+    "{% for i in items %}{% block b scoped %}{{ i }}{{ x }}{% endblock %}{% endfor %}",
+    "{% macro f(a, b=x) %}{{ a + b }}{{ caller() if caller }}{% endmacro %}{{ f('<') }}{% call f(y) %}in{% endcall %}",
+    "{{ [x, y] | join('-') }}{{ x | replace('x', '<') }}{{ m | xmlattr }}{{ [3, 1] | sort | first }}{{ x | indent }}",
+    "{% set ns = namespace(v=x) %}{% for i in items %}{% set ns.v = ns.v + '.' %}{% endfor %}{{ ns.v }}",
+]
+
+
+@pytest.mark.parametrize("source", ORDINARY)
+def test_metering_changes_nothing_else(source: str) -> None:
+    """Ordinary templates show, or fail with, what the sandbox of jinja2 alone makes of them."""
+    variables: dict[str, Any] = {"x": "x<", "y": "y", "n": 7, "items": [1, 2, 3], "m": {"role": "user", "items": 1}}
+    metered = template(source)
+    reason = ""
+    try:
+        expected = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(source)
+        shown = expected.render(variables)
+    except (TemplateError, TypeError) as error:
+        reason = str(error)
+    if reason:
+        with pytest.raises(InvalidRequest, match=re.escape(reason) + "$"):
+            metered.render(HI, extra=variables)
+    else:
+        assert metered.render(HI, extra=variables) == shown
+
+
+@pytest.mark.parametrize("value", [{"role": "user", "content": "x"}, {}, "text", "", ["list"], 5, None])
+def test_attributes_are_those_of_the_sandbox(value: Any) -> None:
+    """All that a template can ask for by a dot, of a value of each kind."""
+    ours, theirs = BoundedEnvironment(), ImmutableSandboxedEnvironment()
+    for name in {*dir(value), *dir(str), *dir(dict), "role", "content", "nothing", "_hidden", "mro"}:
+        got, wanted = ours.getattr(value, name), theirs.getattr(value, name)
+        assert type(got) is type(wanted), name
+        assert repr(got) == repr(wanted) or callable(wanted), name
+        if type(wanted) is theirs.undefined:
+            assert vars_of(got) == vars_of(wanted), name
+
+
+def vars_of(undefined: Any) -> list[Any]:
+    return [getattr(undefined, name) for name in type(undefined).__slots__]
+
+
+def test_a_rendering_without_a_meter_fails() -> None:
+    """Who forgets the meter gets no unmetered rendering."""
+    made = BoundedEnvironment().from_string("{% for i in [1] %}{% endfor %}")
+    with pytest.raises(AttributeError, match="meter"):
+        made.render()
+    assert isinstance(made.new_context(), MeteredContext)
