@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 EXTENSIONS = {
     "appliance/preprocess/native": "word_table",
     "appliance/routing/native": "block_tree",
+    "appliance/telemetry/native": "buckets",
 }
 """Folders with C sources, and the module that each of them makes there."""
 COMPILER = shlex.split(sysconfig.get_config_var("CC") or "cc")

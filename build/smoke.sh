@@ -25,7 +25,7 @@ done
 # What is compiled in the checkout must be in the executable.
 if [ "$native" = yes ]; then
   bare doctor --state-dir "$room/state" >"$room/doctor" || true
-  for part in 'prefix index' 'word table'; do
+  for part in 'prefix index' 'word table' 'histogram'; do
     grep -q "$part is native" "$room/doctor" || fail "the native code is missing: $part"
   done
 fi

@@ -3,12 +3,14 @@
 The request path touches them per request, or per stream with a batch of values, never per token.
 """
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
+
+from appliance.telemetry.buckets import count_values
 
 Kind = Literal["counter", "gauge", "histogram"]
 
@@ -48,7 +50,7 @@ class HistogramCell:
     __slots__ = ("bounds", "counts", "total")
 
     def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds
+        self.bounds = tuple(bounds)
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
@@ -58,18 +60,7 @@ class HistogramCell:
 
     def observe_all(self, values: Sequence[float]) -> None:
         """Fold many values in at once."""
-        counts, bounds = self.counts, self.bounds
-        if len(values) <= len(bounds):
-            for value in values:
-                counts[bisect_left(bounds, value)] += 1
-        else:
-            ordered, below = sorted(values), 0
-            for bucket, bound in enumerate(bounds):
-                upto = bisect_right(ordered, bound)
-                counts[bucket] += upto - below
-                below = upto
-            counts[-1] += len(ordered) - below
-        self.total += sum(values)
+        self.total += count_values(self.bounds, self.counts, values)
 
 
 class Series(msgspec.Struct, array_like=True):

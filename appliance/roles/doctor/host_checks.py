@@ -15,6 +15,7 @@ from appliance.preprocess import word_table
 from appliance.roles.doctor.finding import Finding, Scene, fail, in_gb, ok, warn
 from appliance.roles.own_executable import frozen
 from appliance.routing import prefix_index
+from appliance.telemetry import buckets
 
 KERNEL = (5, 4)  # pidfd
 GLIBC = (2, 35)
@@ -41,6 +42,7 @@ def check_native_code(scene: Scene) -> Iterator[Finding]:
     for name, is_native, costs in (
         ("prefix index", prefix_index.is_native(), "for workers that report many cache events"),
         ("word table", word_table.is_native(), "for every prompt"),
+        ("histogram", buckets.is_native(), "for every request"),
     ):
         if is_native:
             yield ok(f"the {name} is native code")

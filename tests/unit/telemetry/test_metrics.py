@@ -1,10 +1,8 @@
 """Metric cells, merging over processes and the Prometheus text."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from appliance.telemetry.cells import HistogramCell, Metrics, merge_series
+from appliance.telemetry.cells import Metrics, merge_series
 from appliance.telemetry.metric_table import LARGEST
 from appliance.telemetry.metrics import TABLE, render
 
@@ -75,16 +73,3 @@ def test_the_prefix_of_the_front_ends_can_be_another() -> None:
     assert 'mine_active_requests{model="dynamo_frontend_x"} 1.0' in lines
     assert "# TYPE mine_active_requests gauge" in lines
     assert 'dynamo_component_uptime_seconds{worker_id="1"} 1.0' in lines
-
-
-@given(
-    st.lists(st.sampled_from([0, 1, 5, 10]) | st.integers(0, 9) | st.floats(0, 10), max_size=40),
-    st.sets(st.integers(0, 8), min_size=1).map(sorted),
-)
-def test_many_values_at_once_count_as_one_by_one(values: list[float], bounds: list[int]) -> None:
-    together, apart = HistogramCell(bounds), HistogramCell(bounds)
-    together.observe_all(values)
-    for value in values:
-        apart.observe(value)
-    assert together.counts == apart.counts
-    assert together.total == pytest.approx(apart.total)
