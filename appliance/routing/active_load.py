@@ -37,14 +37,14 @@ class ActiveLoad:
 
     __slots__ = (
         "_bookings",
+        "_in_use",
         "_modelled",
         "_others",
-        "_own_blocks",
         "_weighted",
         "block_size",
         "decode_blocks",
-        "in_use",
         "prefill_tokens",
+        "starts",
     )
 
     def __init__(self, block_size: int) -> None:
@@ -53,11 +53,12 @@ class ActiveLoad:
         """Prompt tokens to compute, of all requests before their first token."""
         self.decode_blocks = 0
         """Distinct blocks in use. To read by `blocks_now` where output blocks are counted."""
-        self.in_use: set[int] = set()
-        """Sequence hashes of the prompts' blocks. A hash is never there without those of the blocks before it."""
+        self.starts: dict[int, Sequence[int]] = {}
+        """Prompts by their first hash: the hashes of the only one that begins so, none where there are several."""
+        self._in_use: set[int] = set()
+        """Hashes of those that begin like another one. A hash is never there without those of the blocks before it."""
         self._others: dict[int, int] = {}
         """Requests beside the first one, by the hash of a block that several have. Never without those before it."""
-        self._own_blocks = 0
         self._bookings: dict[Hashable, Booking] = {}
         self._modelled: dict[Hashable, Booking] = {}
         """Prefills whose duration is expected, oldest first."""
@@ -96,12 +97,13 @@ class ActiveLoad:
         if tokens and expected_s is not None:
             booking.since = now
             self._modelled[key] = booking
+        self.decode_blocks += unshared
         if hashes:
-            if hashes[0] in self.in_use:
+            if hashes[0] in self.starts:
                 self._share(hashes)
-            self.in_use.update(hashes)
-        self._own_blocks += unshared
-        self.decode_blocks = len(self.in_use) + self._own_blocks
+            else:
+                self.starts[hashes[0]] = hashes
+                self.decode_blocks += len(hashes)
         return True
 
     def complete_prefill(self, key: Hashable, now: float = 0.0) -> None:
@@ -126,14 +128,15 @@ class ActiveLoad:
             if self._modelled:
                 self._end_modelled(key, now)
         hashes = booking.hashes
+        self.decode_blocks -= booking.own_blocks
         if hashes:
-            if hashes[0] in self._others:
-                hashes = self._unshare(hashes)
-            self.in_use.difference_update(hashes)
-        self._own_blocks -= booking.own_blocks
+            if self.starts[hashes[0]]:
+                del self.starts[hashes[0]]
+                self.decode_blocks -= len(hashes)
+            else:
+                self._unshare(hashes)
         if self._weighted:
             self._weighted.pop(key, None)
-        self.decode_blocks = len(self.in_use) + self._own_blocks
 
     def grow(self, key: Hashable, generated: int) -> None:
         """The request has this many output tokens: count the blocks they fill. An unknown request changes nothing.
@@ -149,7 +152,6 @@ class ActiveLoad:
         added = wanted - booking.blocks
         booking.blocks = wanted
         booking.own_blocks += added
-        self._own_blocks += added
         self.decode_blocks += added
         if booking.expected_output is not None:
             booking.keep = max(0.0, 1 - generated / max(booking.expected_output, 1))
@@ -181,30 +183,44 @@ class ActiveLoad:
 
     def shared_blocks(self, hashes: Sequence[int]) -> int:
         """How many blocks of a prompt running requests have already."""
-        in_use = self.in_use
-        if not hashes or hashes[0] not in in_use:
+        alone = self.starts.get(hashes[0]) if hashes else None
+        if alone is None:
             return 0
         # Those in use are the first ones: nobody has a block without the blocks before it.
+        if alone:
+            common = range(min(len(alone), len(hashes)))
+            return bisect_left(common, True, lo=1, key=lambda number: alone[number] != hashes[number])
+        in_use = self._in_use
         return bisect_left(hashes, True, lo=1, key=lambda name: name not in in_use)
 
     def _share(self, hashes: Sequence[int]) -> None:
-        """One more request has those of the blocks that are in use."""
-        others = self._others
-        for name in hashes[: self.shared_blocks(hashes)]:
+        """One more request has a prompt that begins like another one's."""
+        in_use, others = self._in_use, self._others
+        in_use.update(self.starts[hashes[0]])
+        self.starts[hashes[0]] = ()
+        shared, before = self.shared_blocks(hashes), len(in_use)
+        for name in hashes[:shared]:
             others[name] = others.get(name, 0) + 1
+        in_use.update(hashes[shared:])
+        self.decode_blocks += len(in_use) - before
 
-    def _unshare(self, hashes: Sequence[int]) -> Sequence[int]:
-        """One request less has these blocks; the last of them, which it alone had."""
-        others = self._others
-        for number, name in enumerate(hashes):
+    def _unshare(self, hashes: Sequence[int]) -> None:
+        """One request less has a prompt that begins like another one's, or did so once."""
+        in_use, others = self._in_use, self._others
+        shared, before = 0, len(in_use)
+        for name in hashes:
             count = others.get(name)
             if count is None:
-                return hashes[number:]
+                break
             if count == 1:
                 del others[name]
             else:
                 others[name] = count - 1
-        return ()
+            shared += 1
+        in_use.difference_update(hashes[shared:])
+        self.decode_blocks += len(in_use) - before
+        if hashes[0] not in in_use:
+            del self.starts[hashes[0]]
 
     def _unique(self, hashes: Sequence[int]) -> int:
         """Blocks at the end of a counted prompt that only one request has."""

@@ -75,7 +75,7 @@ def score(
             tokens, decode = load.prefill_at(now), load.blocks_now() + blocks
         else:
             tokens, decode = load.prefill_tokens, load.decode_blocks + blocks
-        if first in load.in_use:
+        if first in load.starts:
             decode -= load.shared_blocks(hashes)
         prefills.append(tokens)
         decodes.append(decode)

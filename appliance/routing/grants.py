@@ -73,11 +73,11 @@ class Grants:
             overlap,
             cached,
             waited_s,
-            counted=counts,
-            booked=counts,
-            in_prefill=counts,
+            counts,
+            counts,
+            counts,
         )
-        if counts if request.remember is None else request.remember:
+        if not slot.says_events and (counts if request.remember is None else request.remember):
             self._prefixes.record(slot, ask, now)
         if counts:
             if prompt.blocks:
@@ -133,7 +133,7 @@ class Grants:
             prompt.isl,
             grant.cached_tokens,
             prompt.hashes,
-            _unshared(ask),
+            0 if prompt.hashes else _unshared(ask),
             ask.weights.track_prefill_tokens,
             ask.request.hints.expected_output_tokens,
             self._pace.expect(prompt.isl - grant.cached_tokens) if self.models_prefill else None,
