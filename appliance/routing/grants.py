@@ -34,8 +34,8 @@ class Grants:
     def configure(self) -> None:
         """Take in the shared settings, which have changed."""
         self._mode = self._shared.settings.mode
-        self.tracks_output = self._shared.settings.track_output_blocks
-        self.models_prefill = self._shared.settings.prefill_load_model != "none"
+        self._tracks_output = self._shared.settings.track_output_blocks
+        self._models_prefill = self._shared.settings.prefill_load_model != "none"
 
     def give(
         self, request: RoutingRequest, slots: Sequence[Slot], number: int, now: float, excluded: Excluded, reason: str
@@ -96,7 +96,7 @@ class Grants:
         """The first token of a stream that is in its prefill is there."""
         grant.in_prefill = False
         slot = grant.slot
-        if self.models_prefill:
+        if self._models_prefill:
             self._pace.learn(grant.isl - grant.cached_tokens, now - max(grant.granted_at, slot.last_prefill_at))
             slot.last_prefill_at = now
         slot.load.complete_prefill(grant.key, now)
@@ -107,7 +107,7 @@ class Grants:
 
     def grow(self, grant: Grant, generated: int) -> None:
         """A stream has this many output tokens; counts only where output is tracked."""
-        if self.tracks_output and grant.booked and not grant.ended:
+        if self._tracks_output and grant.booked and not grant.ended:
             grant.slot.load.grow(grant.key, generated)
             self._pool.weigh(grant.slot)
 
@@ -136,7 +136,7 @@ class Grants:
             0 if prompt.hashes else _unshared(ask),
             ask.weights.track_prefill_tokens,
             ask.request.hints.expected_output_tokens,
-            self._pace.expect(prompt.isl - grant.cached_tokens) if self.models_prefill else None,
+            self._pace.expect(prompt.isl - grant.cached_tokens) if self._models_prefill else None,
             now,
         )
         self._pool.weigh(slot)

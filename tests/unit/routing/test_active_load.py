@@ -51,6 +51,24 @@ def test_a_shared_prefix_counts_once() -> None:
     assert load.shared_blocks([1, 2, 3, 4]) == 2
 
 
+def test_prompts_count_right_whoever_of_those_that_begin_alike_ends_first() -> None:
+    for ended, left in (("a", 3), ("b", 4)):
+        load = ActiveLoad(16)
+        load.book("a", 64, hashes=[1, 2, 3, 4])
+        assert load.shared_blocks([1, 2, 9, 4]) == 2
+        assert load.shared_blocks([1]) == 1
+        load.book("b", 48, hashes=[1, 2, 30])
+        load.book("a b", 32, hashes=[1, 2])
+        assert load.decode_blocks == 5
+        load.free("a b")
+        load.free(ended)
+        assert load.decode_blocks == load.shared_blocks([1, 2, 3, 4] if left == 4 else [1, 2, 30]) == left
+        load.free("b" if ended == "a" else "a")
+        assert load.decode_blocks == load.shared_blocks([1, 2]) == 0
+        load.book("c", 32, hashes=[1, 5])
+        assert load.decode_blocks == load.shared_blocks([1, 5, 6]) == 2
+
+
 def test_without_reuse_the_same_prompt_counts_twice() -> None:
     load = ActiveLoad(16)
     load.book("a", 64, unshared=4)

@@ -1,79 +1,16 @@
-"""One pool in virtual time: modes, eligibility, the queue's policies, sessions, roles, records."""
+"""One pool in virtual time: modes, eligibility, prefixes, the queue's policies."""
 
 from collections import Counter
-from random import Random
 from typing import Any
 
 import pytest
 
 from appliance.core.errors import ApplianceError, InvalidRequest, ModelNotReady, Overloaded
-from appliance.core.generation import NO_HINTS, NO_PINS, Pins, RouterOverrides, RoutingHints
-from appliance.core.identity import ModelName, RequestId, WorkerId, instance_number
+from appliance.core.generation import Pins, RouterOverrides
+from appliance.core.identity import WorkerId, instance_number
 from appliance.core.kv_events import ClearedBlocks, StoredBlocks, Tier
-from appliance.core.requests import ModelCard
-from appliance.core.settings import RouterSettings
-from appliance.routing.asking import Ask, Grant, RoutingRequest
-from appliance.routing.block_hash import local_hashes
-from appliance.routing.scheduler import PoolScheduler, Shared
-from appliance.routing.weights import Role, resolve
-
-MODEL = ModelName("m")
-
-
-def blocks(tokens: range) -> list[int]:
-    """Local hashes; here they are the blocks' ids too."""
-    return list(local_hashes(tokens, 16))
-
-
-def scheduler(mode: str = "kv", workers: dict[str, dict[str, Any]] | None = None, **settings: Any) -> PoolScheduler:
-    settings = {"prefill_load_scale": 1.0, **settings}  # blocks to compute and blocks in use weigh the same: easy sums
-    shared = Shared(settings=resolve(RouterSettings(mode=mode, **settings)), source=Random(1))
-    made = PoolScheduler(MODEL, prefill=False, shared=shared)
-    for name, members in (workers or {}).items():
-        made.add_worker(WorkerId(name), ModelCard(name=MODEL, context_length=100, engine="mocker", **members), 0.0)
-    return made
-
-
-def request(
-    tokens: range = range(0),
-    *,
-    name: str = "r",
-    pins: Pins = NO_PINS,
-    role: Role = "aggregated",
-    avoid: tuple[str, ...] = (),
-    **hints: Any,
-) -> RoutingRequest:
-    return RoutingRequest(
-        id=RequestId(name),
-        model=MODEL,
-        token_ids=tokens,
-        pins=pins,
-        role=role,
-        avoid=[WorkerId(worker) for worker in avoid],
-        hints=RoutingHints(**hints) if hints else NO_HINTS,
-    )
-
-
-def granted(pool: PoolScheduler, asked: RoutingRequest, now: float = 0.0) -> Grant:
-    found = pool.on_request(asked, now)
-    assert isinstance(found, Grant)
-    return found
-
-
-def waits(pool: PoolScheduler, asked: RoutingRequest, now: float = 0.0) -> Ask:
-    found = pool.on_request(asked, now)
-    assert isinstance(found, Ask)
-    return found
-
-
-def place(pool: PoolScheduler, asked: RoutingRequest) -> tuple[str, int]:
-    found = granted(pool, asked)
-    return found.slot.worker, found.slot.rank
-
-
-def pin(name: str, rank: int | None = None) -> Pins:
-    return Pins(worker=instance_number(WorkerId(name)), dp_rank=rank)
-
+from appliance.routing.asking import Grant
+from tests.helpers.pools import blocks, granted, pin, place, request, scheduler, waits
 
 # Modes.
 
@@ -189,7 +126,7 @@ def test_what_a_worker_lacks_is_no_limit() -> None:
         granted(pool, request(range(6400)))
 
 
-# Prefixes and load.
+# Prefixes.
 
 
 def test_cached_blocks_and_load_are_weighed() -> None:
@@ -238,45 +175,6 @@ def test_a_request_may_weigh_differently() -> None:
     assert place(pool, request(range(64), query_only=True)) == ("a", 0)
     overrides = RouterOverrides(overlap_score_credit=0.0)
     assert place(pool, request(range(64), query_only=True, overrides=overrides)) == ("b", 0)
-
-
-def test_roles_book_differently() -> None:
-    pool = scheduler("kv", {"a": {}})
-    prefill = granted(pool, request(range(64), role="prefill"))
-    load = pool.pool.slots[0].load
-    assert (load.prefill_tokens, load.decode_blocks) == (64, 0)
-    pool.on_free(prefill, 0.0)
-    granted(pool, request(range(64), role="decode"))
-    granted(pool, request(range(64), role="decode"))
-    assert (load.prefill_tokens, load.decode_blocks) == (0, 8)
-
-
-def test_asking_only_books_nothing() -> None:
-    pool = scheduler("kv", {"a": {}})
-    found = granted(pool, request(range(64), query_only=True))
-    slot = pool.pool.slots[0]
-    assert (slot.streams, slot.load.prefill_tokens, slot.load.decode_blocks, len(pool.prefixes.guessed)) == (0, 0, 0, 0)
-    pool.on_free(found, 0.0)
-    assert slot.streams == 0
-
-
-def test_load_falls_as_prefills_are_expected_to_go_on() -> None:
-    pool = scheduler("kv", {"a": {}}, prefill_load_model="aic", overlap_score_credit=0.0)
-    learnt = granted(pool, request(range(100)), 0.0)
-    pool.on_prefill_complete(learnt, 10.0)  # ten tokens a second
-    granted(pool, request(range(200)), 10.0)
-    assert pool.pool.slots[0].load.prefill_at(20.0) == 100
-
-
-def test_output_counts_when_it_is_tracked() -> None:
-    for tracked, count in ((True, 6), (False, 4)):
-        pool = scheduler("kv", {"a": {}}, track_output_blocks=tracked)
-        found = granted(pool, request(range(64)))
-        pool.on_output(found, 20)
-        assert pool.pool.slots[0].load.blocks_now() == count
-        pool.on_free(found, 0.0)
-        pool.on_output(found, 200)
-        assert pool.pool.slots[0].load.blocks_now() == 0
 
 
 # The queue.
@@ -336,62 +234,3 @@ def test_what_waits_for_a_worker_that_goes_is_told() -> None:
     settled = pool.remove_worker(WorkerId("b"), 1.0)
     assert {ask is pinned or ask is free for ask in settled} == {True}
     assert all(isinstance(ask.outcome, ApplianceError) for ask in settled)
-
-
-# Sessions.
-
-
-def test_a_session_stays_on_its_worker() -> None:
-    pool = scheduler("round-robin", {"a": {}, "b": {}, "c": {}})
-    home = granted(pool, request(session_id="s", session_action="open", session_ttl_s=10.0))
-    pool.on_free(home, 1.0)
-    for now in (5.0, 14.0, 23.0):
-        found = granted(pool, request(session_id="s"), now)
-        assert found.slot is home.slot
-        pool.on_free(found, now)
-    closing = granted(pool, request(session_id="s", session_action="close", session_ttl_s=10.0), 24.0)
-    assert closing.slot is home.slot
-    pool.on_free(closing, 25.0)
-    assert len(pool.pool.sessions) == 0
-
-
-def test_a_session_that_failed_moves() -> None:
-    pool = scheduler("round-robin", {"a": {}, "b": {}})
-    home = granted(pool, request(session_id="s", session_ttl_s=10.0))
-    moved = granted(pool, request(session_id="s", session_ttl_s=10.0, avoid=(home.slot.worker,)))
-    assert moved.slot is not home.slot
-    assert granted(pool, request(session_id="s")).slot is moved.slot
-    pool.remove_worker(moved.slot.worker, 0.0)
-    assert granted(pool, request(session_id="s", session_ttl_s=10.0)).slot is home.slot
-
-
-# Records.
-
-
-def test_a_worker_that_comes_again_unchanged_keeps_its_load() -> None:
-    pool = scheduler("kv", {"a": {}})
-    found = granted(pool, request(range(64)))
-    card = found.slot.card
-    pool.add_worker(WorkerId("a"), card, 0.0)
-    assert pool.pool.slots[0].streams == 1
-    pool.remove_worker(WorkerId("a"), 0.0)
-    pool.add_worker(WorkerId("a"), card, 0.0)
-    pool.on_free(found, 0.0)  # of the worker as it was before
-    assert pool.pool.slots[0].streams == pool.pool.slots[0].load.decode_blocks == 0
-
-
-def test_decisions_are_kept_within_bounds() -> None:
-    shared = Shared(settings=RouterSettings(mode="kv"), source=Random(1))
-    pool = PoolScheduler(MODEL, prefill=False, shared=shared)
-    for number in range(40):
-        pool.add_worker(WorkerId(f"w{number}"), ModelCard(name=MODEL, context_length=100, engine="mocker"), 0.0)
-    for number in range(1000):
-        pool.on_free(granted(pool, request(range(32), name=str(number)), float(number)), float(number))
-    assert len(shared.decisions) == 800  # 32,000 rows
-    assert shared.decisions.find("0") == []
-    (found,) = shared.decisions.find("999")
-    assert found.at == 999.0
-    assert len(found.rows()) == 40
-    assert next(iter(shared.decisions)).request == "999"
-    assert shared.measures.kv_hit_rate.count == 1000
-    assert shared.measures.total_ms.count == 63  # one of 16
