@@ -8,7 +8,7 @@ from itertools import islice
 
 from appliance.preprocess.word_table import Piece, WordTable, new_table
 
-MAX_WORDS = 1 << 16  # about 10 MB of words and ids
+MAX_WORDS = 1 << 16  # about 9 MB of words and ids
 MAX_WORD_CHARS = 64  # longer parts are rarely met again
 MAX_ENDS = 1 << 13
 MAX_END_CHARS = 256  # template marks of a turn and the word beside them

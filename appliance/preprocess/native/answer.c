@@ -13,7 +13,7 @@ void answer_open(Answer *answer)
     answer->pieces = answer->first = answer->last = NULL;
 }
 
-static int make_room(Answer *answer, size_t more)
+int answer_make_room(Answer *answer, size_t more)
 {
     size_t room = answer->room * 2 > answer->count + more ? answer->room * 2 : answer->count + more;
     PyObject **held = answer->ids == answer->few ? NULL : answer->ids;
@@ -26,17 +26,6 @@ static int make_room(Answer *answer, size_t more)
         memcpy(ids, answer->few, answer->count * sizeof *ids);
     answer->ids = ids;
     answer->room = room;
-    return 0;
-}
-
-int answer_add_ids(Answer *answer, const Entry *entry)
-{
-    if (answer->room - answer->count < entry->count && make_room(answer, entry->count))
-        return -1;
-    PyObject **end = answer->ids + answer->count;
-    for (uint32_t at = 0; at < entry->count; at++)
-        end[at] = Py_NewRef(entry->ids[at]);
-    answer->count += entry->count;
     return 0;
 }
 

@@ -106,13 +106,17 @@ static Py_ssize_t length(WordTable *self)
 }
 
 /* Python's secret for hashes, if it has one, so that nobody outside knows which words collide. */
-static int choose_seed(uint64_t *seed)
+static int open_table(Table *table)
 {
     PyObject *name = PyUnicode_FromString("WordTable");
-    Py_hash_t hash = name ? PyObject_Hash(name) : -1;
+    Py_hash_t seed = name ? PyObject_Hash(name) : -1;
     Py_XDECREF(name);
-    *seed = (uint64_t)hash;
-    return hash == -1 ? -1 : 0;
+    if (seed == -1)
+        return -1;
+    if (table_open(table, (uint64_t)seed))
+        return 0;
+    PyErr_NoMemory();
+    return -1;
 }
 
 static PyObject *new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -122,7 +126,7 @@ static PyObject *new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     WordTable *self = (WordTable *)type->tp_alloc(type, 0);
-    if (self && choose_seed(&self->table.seed))
+    if (self && open_table(&self->table))
         Py_CLEAR(self);
     return (PyObject *)self;
 }
@@ -131,7 +135,7 @@ static PyObject *new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 static void dealloc(WordTable *self)
 {
     PyTypeObject *type = Py_TYPE(self);
-    table_free(&self->table);
+    table_close(&self->table);
     type->tp_free(self);
     Py_DECREF(type);
 }

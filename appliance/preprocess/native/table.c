@@ -6,14 +6,9 @@
 
 enum { FIRST_BITS = 6, REACH = 128 };
 
-static inline size_t home_of(const Table *table, uint64_t hash)
-{
-    return (size_t)(hash >> (64 - table->bits));
-}
-
 static inline size_t behind(const Table *table, size_t slot)
 {
-    return (slot + 1) & (((size_t)1 << table->bits) - 1);
+    return (slot + 1) & (table->size - 1);
 }
 
 static inline const void *characters_of(const Entry *entry)
@@ -21,6 +16,7 @@ static inline const void *characters_of(const Entry *entry)
     return entry->ids + entry->count;
 }
 
+/* Whether a part with the same hash is the same. */
 static bool is_same(const Entry *entry, const Text *text, const Part *part)
 {
     const void *characters = characters_of(entry);
@@ -36,11 +32,9 @@ static bool is_same(const Entry *entry, const Text *text, const Part *part)
     return true;
 }
 
-const Entry *table_find(const Table *table, const Text *text, const Part *part)
+const Entry *table_search(const Table *table, const Text *text, const Part *part)
 {
-    if (!table->slots)
-        return NULL;
-    size_t at = home_of(table, part->hash);
+    size_t at = part->hash >> table->shift;
     for (int step = 0; step < REACH; step++, at = behind(table, at)) {
         const Slot *slot = &table->slots[at];
         if (!slot->entry)
@@ -61,7 +55,7 @@ static void free_entry(Entry *entry)
 /* Takes the entry over. */
 static void insert(Table *table, uint64_t hash, Entry *entry)
 {
-    size_t at = home_of(table, hash);
+    size_t at = hash >> table->shift;
     for (int step = 0; step < REACH; step++, at = behind(table, at))
         if (!table->slots[at].entry) {
             table->slots[at] = (Slot){hash, entry};
@@ -71,20 +65,33 @@ static void insert(Table *table, uint64_t hash, Entry *entry)
     free_entry(entry);
 }
 
+static bool make_slots(Table *table, int bits)
+{
+    table->slots = PyMem_Calloc((size_t)1 << bits, sizeof *table->slots);
+    table->size = (size_t)1 << bits;
+    table->used = 0;
+    table->shift = 64 - bits;
+    return table->slots;
+}
+
+bool table_open(Table *table, uint64_t seed)
+{
+    table->seed = seed;
+    return make_slots(table, FIRST_BITS);
+}
+
 static bool make_room(Table *table)
 {
-    size_t size = table->slots ? (size_t)1 << table->bits : 0;
-    if (table->used < size / 2)
+    if (table->used < table->size / 2)
         return true;
-    Table fresh = {.bits = size ? table->bits + 1 : FIRST_BITS, .seed = table->seed};
-    fresh.slots = PyMem_Calloc((size_t)1 << fresh.bits, sizeof *fresh.slots);
-    if (!fresh.slots)
+    Table larger = {.seed = table->seed};
+    if (!make_slots(&larger, 64 - table->shift + 1))
         return false;
-    for (size_t at = 0; at < size; at++)
+    for (size_t at = 0; at < table->size; at++)
         if (table->slots[at].entry)
-            insert(&fresh, table->slots[at].hash, table->slots[at].entry);
+            insert(&larger, table->slots[at].hash, table->slots[at].entry);
     PyMem_Free(table->slots);
-    *table = fresh;
+    *table = larger;
     return true;
 }
 
@@ -102,12 +109,10 @@ bool table_add(Table *table, const Text *text, const Part *part, PyObject *const
     return true;
 }
 
-void table_free(Table *table)
+void table_close(Table *table)
 {
-    for (size_t at = 0; table->slots && at < (size_t)1 << table->bits; at++)
+    for (size_t at = 0; table->slots && at < table->size; at++)
         if (table->slots[at].entry)
             free_entry(table->slots[at].entry);
     PyMem_Free(table->slots);
-    table->slots = NULL;
-    table->used = 0;
 }

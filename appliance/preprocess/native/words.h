@@ -23,6 +23,9 @@ typedef struct {
     uint64_t hash; /* of the characters; the same in texts of any kind */
 } Part;
 
+/* Parts of up to so many characters of one byte have the same hash only if the same bytes are in them. */
+enum { EXACT = 8 };
+
 /* -1 with an error when it is no str. */
 int read_text(PyObject *object, Text *text);
 Part make_part(const Text *text, Py_ssize_t start, Py_ssize_t end, uint64_t seed);
@@ -45,18 +48,29 @@ typedef struct {
 
 typedef struct {
     Slot *slots;
-    size_t used;
-    int bits;      /* there are 1 << bits slots, once there are any */
+    size_t size, used;
+    int shift;     /* of a hash to its first slot */
     uint64_t seed; /* where hashes begin */
 } Table;
 
-const Entry *table_find(const Table *table, const Text *text, const Part *part);
+bool table_open(Table *table, uint64_t seed); /* where it fails, and where a table is all zeros, closing does no harm */
+void table_close(Table *table);
 /* Keep the ids of a part of an own text that is not known yet; false without memory. A part whose slots are crowded is
  * not kept: nobody can make look-ups slow with words that collide. */
 bool table_add(Table *table, const Text *text, const Part *part, PyObject *const *ids, uint32_t count);
-void table_free(Table *table);
+const Entry *table_search(const Table *table, const Text *text, const Part *part);
 
-/* answer.c: what is known of a text. These give -1 with an error. */
+/* The ids of a part, or NULL; at once when it is short and lies in its first slot. */
+static inline const Entry *table_find(const Table *table, const Text *text, const Part *part)
+{
+    const Slot *slot = &table->slots[part->hash >> table->shift];
+    if (slot->hash == part->hash && slot->entry && slot->entry->length <= EXACT &&
+        slot->entry->length == part->end - part->start && (slot->entry->kind | text->kind) == PyUnicode_1BYTE_KIND)
+        return slot->entry;
+    return table_search(table, text, part);
+}
+
+/* answer.c: what is known of a text. Without memory these give -1 with an error. */
 
 enum { FEW = 1024 };
 
@@ -69,9 +83,20 @@ typedef struct {
 } Answer;
 
 void answer_open(Answer *answer);
-int answer_add_ids(Answer *answer, const Entry *entry);
+int answer_make_room(Answer *answer, size_t more);
 int answer_add_missing(Answer *answer, PyObject *word); /* takes the word over, which may be NULL with an error */
 PyObject *answer_object(Answer *answer);
 void answer_close(Answer *answer);
+
+static inline int answer_add_ids(Answer *answer, const Entry *entry)
+{
+    if (answer->room - answer->count < entry->count && answer_make_room(answer, entry->count))
+        return -1;
+    PyObject **end = answer->ids + answer->count;
+    for (uint32_t at = 0; at < entry->count; at++)
+        end[at] = Py_NewRef(entry->ids[at]);
+    answer->count += entry->count;
+    return 0;
+}
 
 #endif
