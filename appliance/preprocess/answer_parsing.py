@@ -59,7 +59,7 @@ def plan_parsing(request: GenerationRequest, names: ParserNames, prompt: str) ->
     `prompt` is empty when only its token ids are known. Constrained output is what the client asked for from its first
     character on, so it holds no reasoning, and calls only where the constraint is a call.
     """
-    if request.messages is None:
+    if request.messages is None or (request.tool_choice == "auto" and not request.tools and names.reasoning is None):
         return None
     if is_forced(request.tool_choice):
         name = named_function(request.tool_choice)

@@ -4,6 +4,8 @@ import codecs
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import msgspec
+
 UTF8 = codecs.getincrementaldecoder("utf-8")
 REPLACEMENT = "\ufffd"
 WINDOW = 6
@@ -22,24 +24,26 @@ class Detokeniser(Protocol):
         ...
 
 
-class ByteDetokeniser:
-    """For vocabularies whose tokens are bytes. One pushed token that is whole text costs one list look-up."""
+class ByteDetokeniser(msgspec.Struct, eq=False):
+    """For vocabularies whose tokens are bytes. One pushed token that is whole text costs one list look-up.
 
-    __slots__ = ("_at_start", "_decoder", "_octets", "_slow", "_texts")
+    A struct, because one is made for every choice, and that takes a third of the time of another object.
+    """
 
-    def __init__(self, texts: list[str | None], octets: list[bytes], *, strip_first_space: bool) -> None:
-        self._texts = texts
-        self._octets = octets
-        self._decoder: codecs.IncrementalDecoder | None = None  # made for the first token that is no whole text
-        self._at_start = strip_first_space
-        self._slow = strip_first_space
-        """A character is unfinished, or the first space is still to be dropped."""
+    texts: list[str | None]
+    octets: list[bytes]
+    at_start: bool
+    """The first space is still to be dropped."""
+    slow: bool
+    """That, or a character is unfinished."""
+    decoder: codecs.IncrementalDecoder | None = None
+    """Made for the first token that is no whole text."""
 
     def push(self, ids: Sequence[int]) -> str:
         """See `Detokeniser`. Ids that no token has give no text."""
-        if not self._slow and len(ids) == 1:
+        if not self.slow and len(ids) == 1:
             try:
-                text = self._texts[ids[0]]
+                text = self.texts[ids[0]]
             except IndexError:
                 return ""
             if text is not None:
@@ -48,21 +52,21 @@ class ByteDetokeniser:
 
     def finish(self) -> str:
         """See `Detokeniser`."""
-        return self._decode(b"", final=True) if self._slow else ""
+        return self._decode(b"", final=True) if self.slow else ""
 
     def _bytes_of(self, ids: Sequence[int]) -> bytes:
-        count = len(self._octets)
-        return b"".join([self._octets[token_id] for token_id in ids if 0 <= token_id < count])
+        count = len(self.octets)
+        return b"".join([self.octets[token_id] for token_id in ids if 0 <= token_id < count])
 
     def _decode(self, data: bytes, *, final: bool) -> str:
-        decoder = self._decoder
+        decoder = self.decoder
         if decoder is None:
-            decoder = self._decoder = UTF8("replace")
+            decoder = self.decoder = UTF8("replace")
         text = decoder.decode(data, final)
-        if self._at_start and text:
-            self._at_start = False
+        if self.at_start and text:
+            self.at_start = False
             text = text.removeprefix(" ")
-        self._slow = self._at_start or bool(decoder.getstate()[0])
+        self.slow = self.at_start or bool(decoder.getstate()[0])
         return text
 
 

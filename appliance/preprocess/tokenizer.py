@@ -90,8 +90,8 @@ class TextTokenizer:
             return WindowDetokeniser(lambda ids: str(self._tokenizer.decode(ids, skip_special_tokens=skip_special)))
         strips = self._table.strips_first_space and not continues
         if skip_special:
-            return ByteDetokeniser(self._shown_texts, self._shown_octets, strip_first_space=strips)
-        return ByteDetokeniser(self._table.texts, self._table.octets, strip_first_space=strips)
+            return ByteDetokeniser(self._shown_texts, self._shown_octets, strips, strips)
+        return ByteDetokeniser(self._table.texts, self._table.octets, strips, strips)
 
     def token_id(self, token: str) -> int | None:
         """Id of a token by its exact text in the vocabulary, such as a special token."""

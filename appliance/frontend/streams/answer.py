@@ -146,7 +146,8 @@ class Answer:
         prompts, produced, cached, reasoning, each = 0, 0, 0, 0, self._request.n
         for choice in self.choices:
             produced += len(choice.token_ids)
-            reasoning += choice.reasoning_tokens
+            if choice.parsed is not None:
+                reasoning += choice.parsed.reasoning_tokens
             if choice.index % each:
                 continue  # its prompt was counted with another choice
             seen = choice.engine_usage

@@ -11,7 +11,7 @@ from appliance.core.requests import EngineUsage, TokenChunk
 from appliance.frontend.streams.details import DetailQueue
 from appliance.frontend.streams.outcome import ChoiceOutcome, Finish, Members, TokenDetail, Usage
 from appliance.frontend.streams.parsed_text import ParsedText
-from appliance.frontend.streams.seams import ChoiceFrames, TextTools
+from appliance.frontend.streams.seams import ChoiceFrames, StopMatcher, TextTools
 from appliance.frontend.streams.showing import Collected, Streamed
 
 ENDINGS: dict[str, Finish] = {"stop": "stop", "length": "length"}
@@ -47,7 +47,6 @@ class ChoiceStream:
         "_echo",
         "_frames",
         "_matcher",
-        "_parsed",
         "_plain",
         "_request",
         "_shown",
@@ -63,6 +62,7 @@ class ChoiceStream:
         "last_step_at",
         "on_over",
         "on_tokens",
+        "parsed",
         "stop_string",
         "token_ids",
     )
@@ -111,8 +111,9 @@ class ChoiceStream:
         self._matcher = tools.matcher()
         self._details = None if request.logprobs is None else self._make_details(request.logprobs)
         parser = tools.parser()
-        self._parsed = None if parser is None else ParsedText(parser, one_call=not request.parallel_tool_calls)
-        self._shown = Collected(request) if frames is None else Streamed(self._whole, request, frames)
+        self.parsed = None if parser is None else ParsedText(parser, one_call=not request.parallel_tool_calls)
+        """What takes the text apart and counts reasoning; None: all of it is text."""
+        self._shown = Collected(request.logprobs is None) if frames is None else Streamed(self._whole, request, frames)
         self._plain = self._shown.plain
 
     def resume(self) -> None:
@@ -151,11 +152,6 @@ class ChoiceStream:
         """The client cannot have seen anything of it."""
         return self.first_at is None or self._frames is None
 
-    @property
-    def reasoning_tokens(self) -> int:
-        """Tokens of reasoning up to now; `ParsedText` says how they are counted."""
-        return 0 if self._parsed is None else self._parsed.reasoning_tokens
-
     def _take(self, chunk: TokenChunk) -> None:
         ids = chunk.token_ids
         if ids:
@@ -176,8 +172,8 @@ class ChoiceStream:
             text = self._detokeniser.push(ids) if self._details is None else self._details.push(chunk)
         if self._matcher is not None:
             text, self.stop_string = self._matcher.push(text)
-        if self._parsed is not None:
-            self._take_parsed(self._parsed, chunk, text)
+        if self.parsed is not None:
+            self._take_parsed(self.parsed, chunk, text)
         elif chunk.finish is not None or self.stop_string is not None:
             self._end(chunk, text)
         elif not self._plain:
@@ -212,7 +208,8 @@ class ChoiceStream:
         if tail is None:
             return
         text += tail
-        self._shown.step(text, chunk.token_ids, self._details_of(len(text)), self.finish, self.stop_string)
+        details = None if self._details is None else self._details_of(len(text))
+        self._shown.step(text, chunk.token_ids, details, self.finish, self.stop_string)
         self._conclude()
 
     def _close(self, chunk: TokenChunk) -> str | None:
@@ -225,7 +222,8 @@ class ChoiceStream:
             return ""
         self.finish = ENDINGS.get(chunk.finish or "")
         if self.finish is not None:
-            return self._tail()
+            tail = self._detokeniser.finish()
+            return tail if self._matcher is None else self._finish_matching(self._matcher, tail)
         self.on_error(FAULTS[chunk.finish or "error"]())
         return None
 
@@ -234,16 +232,13 @@ class ChoiceStream:
         if self.on_over is not None:
             self.on_over()
 
-    def _tail(self) -> str:
-        """What detokeniser and matcher still hold at the engine's own end."""
-        tail = self._detokeniser.finish()
-        if self._matcher is None:
-            return tail
-        shown, self.stop_string = self._matcher.push(tail) if tail else ("", None)
+    def _finish_matching(self, matcher: StopMatcher, tail: str) -> str:
+        """What of the last text and of what the matcher held is to be shown."""
+        shown, self.stop_string = matcher.push(tail) if tail else ("", None)
         if self.stop_string is not None:
             self.finish = "stop"
             return shown
-        return shown + self._matcher.finish()
+        return shown + matcher.finish()
 
     def _make_details(self, top: int) -> DetailQueue:
         return DetailQueue(self._detokeniser, self._tools.token_bytes, top, as_ids=self._request.tokens_as_ids)

@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+import msgspec
+
 from appliance.core.generation import GenerationRequest
 from appliance.core.output import OutputPart, TextPart
 from appliance.frontend.streams.outcome import ChoiceOutcome, Finish, Members, TokenDetail, Usage
@@ -80,18 +82,15 @@ class Streamed:
             put(frames.text(text))
 
 
-class Collected:
+class Collected(msgspec.Struct, eq=False):
     """Keeps a choice for an answer in one piece."""
 
-    __slots__ = ("_details", "_parts", "_texts", "plain")
-
-    def __init__(self, request: GenerationRequest) -> None:
-        self.plain = request.logprobs is None
-        """There is nothing to keep but text."""
-        self._texts: list[str] = []
-        self._parts: list[OutputPart] = []
-        """What came behind the texts."""
-        self._details: list[TokenDetail] | None = None if self.plain else []
+    plain: bool
+    """There is nothing to keep but text."""
+    _texts: list[str] = []
+    _parts: list[OutputPart] = []
+    """What came behind the texts."""
+    _details: list[TokenDetail] = []
 
     def text(self, text: str) -> None:
         """More text."""
@@ -109,9 +108,11 @@ class Collected:
         stop_string: str | None,
     ) -> None:
         """More text, and what else `outcome` tells by itself."""
-        if text:
-            self.text(text)
-        if details and self._details is not None:
+        if self._parts:
+            self._parts.append(TextPart(text))
+        else:
+            self._texts.append(text)
+        if details:
             self._details += details
 
     def parts(
@@ -124,7 +125,7 @@ class Collected:
     ) -> None:
         """What `step` does with parts."""
         self._parts += parts
-        if details and self._details is not None:
+        if details:
             self._details += details
 
     def outcome(self, index: int, finish: Finish, stop_string: str | None) -> ChoiceOutcome:
@@ -134,4 +135,4 @@ class Collected:
         if self._parts:
             parts = merged([*parts, *self._parts])
             text = "".join([part.text for part in parts if isinstance(part, TextPart)])
-        return ChoiceOutcome(index, text, finish, parts, stop_string, self._details)
+        return ChoiceOutcome(index, text, finish, parts, stop_string, None if self.plain else self._details)

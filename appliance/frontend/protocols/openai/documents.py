@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from appliance.core.identity import ModelName
-from appliance.core.output import ReasoningPart, TextPart, ToolCallPart
+from appliance.core.output import OutputPart, ReasoningPart, TextPart, ToolCallPart
 from appliance.frontend.streams.outcome import ChoiceOutcome, Finish, Members, TokenChoice, TokenDetail, Usage
 
 encode = msgspec.json.Encoder().encode
@@ -140,16 +140,15 @@ def completion_logprobs(details: Sequence[TokenDetail]) -> dict[str, Any]:
 
 def chat_choice(choice: ChoiceOutcome) -> ChatChoice:
     """A choice of a whole chat completion."""
-    details = choice.details
+    details, parts = choice.details, choice.parts
     logprobs = None if details is None else chat_logprobs(details)
-    return ChatChoice(choice.index, _message(choice), logprobs, choice.finish)
+    only_text = not parts or (len(parts) == 1 and type(parts[0]) is TextPart)
+    message = Message("assistant", choice.text) if only_text else _mixed_message(choice.text, parts)
+    return ChatChoice(choice.index, message, logprobs, choice.finish)
 
 
-def _message(choice: ChoiceOutcome) -> Message:
-    """The message; its content is null when there is only something else."""
-    text, parts = choice.text, choice.parts
-    if not parts or (len(parts) == 1 and type(parts[0]) is TextPart):
-        return Message("assistant", text)
+def _mixed_message(text: str, parts: Sequence[OutputPart]) -> Message:
+    """A message of parts of several kinds; its content is null when there is only something else than text."""
     reasoning = "".join([part.text for part in parts if isinstance(part, ReasoningPart)])
     calls = [tool_call(part) for part in parts if isinstance(part, ToolCallPart)]
     return Message(
