@@ -49,7 +49,7 @@ class ServedModel:
         self.plain_text: TextTools | None = None
         """For chats that want no more than the text; None: the model generates none, or its workers speak text."""
         if decoder is not None and card.io == "tokens":
-            self.plain_text = TextTools(detokeniser=decoder.detokeniser, token_bytes=decoder.token_bytes)
+            self.plain_text = TextTools(detokeniser=decoder.plain_detokenisers(), token_bytes=decoder.token_bytes)
         self.prompts = PromptBuilder(
             card,
             own,

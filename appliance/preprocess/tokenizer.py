@@ -1,7 +1,8 @@
 """The tokenizer of one model: text to token ids and back, with a word cache in front where that changes nothing."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 import trio
@@ -92,6 +93,13 @@ class TextTokenizer:
         if skip_special:
             return ByteDetokeniser(self._shown_texts, self._shown_octets, strips, strips)
         return ByteDetokeniser(self._table.texts, self._table.octets, strips, strips)
+
+    def plain_detokenisers(self) -> Callable[[], Detokeniser]:
+        """The quickest way to what `detokeniser` gives without arguments, for who needs many."""
+        if self._table is None:
+            return self.detokeniser
+        strips = self._table.strips_first_space
+        return partial(ByteDetokeniser, self._shown_texts, self._shown_octets, strips, strips)
 
     def token_id(self, token: str) -> int | None:
         """Id of a token by its exact text in the vocabulary, such as a special token."""

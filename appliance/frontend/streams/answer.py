@@ -56,7 +56,6 @@ class Answer:
         self._prompts = prompts
         self._preamble = preamble
         self._received_at = time.perf_counter() if received_at is None else received_at
-        self._tools = tools
         self._sleeper: trio.lowlevel.Task | None = None
         """The task in `wait`, while it has nothing to do."""
         self._over = False
@@ -64,8 +63,12 @@ class Answer:
         self.routed: Routed = NOT_ROUTED
         self.may_move: Callable[[int], bool] = _never
         """Whether the choice of an index can go on elsewhere after a retryable error; set by who runs the choices."""
-        self.choices = list(map(self._begin, range(len(prompts) * request.n)))
+        self.choices: list[ChoiceStream] = []
         """By index; choice `i` answers prompt `i // n`."""
+        for index in range(len(prompts) * request.n):
+            frames = format.frames(index) if request.stream else None
+            echo = prompts[index // request.n].echo
+            self.choices.append(ChoiceStream(self, index, request, frames, tools, echo))
         self._running = len(self.choices)
 
     async def wait(self) -> None:
@@ -234,11 +237,6 @@ class Answer:
         if (error.retryable and self.may_move(index)) or not self.fail(error):
             self._wake()
 
-    def _begin(self, index: int) -> ChoiceStream:
-        request = self._request
-        frames = self._format.frames(index) if request.stream else None
-        return ChoiceStream(self, index, request, frames, self._tools, self._prompts[index // request.n].echo)
-
     def _start_stream(self) -> None:
         if self.started:
             return
@@ -272,7 +270,10 @@ class Answer:
             nvext = self.extras()
             if "token_ids" in self._request.extra_fields:
                 nvext["token_ids"] = [token for choice in self.choices for token in choice.token_ids]
-        return self._format.document(list(map(ChoiceStream.outcome, self.choices)), self.usage(), nvext)
+        outcomes = []
+        for choice in self.choices:
+            outcomes.append(choice.outcome())  # noqa: PERF401 - of one choice, a comprehension costs more than this
+        return self._format.document(outcomes, self.usage(), nvext)
 
 
 def _never(_: int) -> bool:

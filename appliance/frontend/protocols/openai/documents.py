@@ -138,13 +138,16 @@ def completion_logprobs(details: Sequence[TokenDetail]) -> dict[str, Any]:
     }
 
 
-def chat_choice(choice: ChoiceOutcome) -> ChatChoice:
-    """A choice of a whole chat completion."""
-    details, parts = choice.details, choice.parts
-    logprobs = None if details is None else chat_logprobs(details)
-    only_text = not parts or (len(parts) == 1 and type(parts[0]) is TextPart)
-    message = Message("assistant", choice.text) if only_text else _mixed_message(choice.text, parts)
-    return ChatChoice(choice.index, message, logprobs, choice.finish)
+def chat_choices(choices: Sequence[ChoiceOutcome]) -> list[ChatChoice]:
+    """The choices of a whole chat completion."""
+    shown = []
+    for choice in choices:
+        details, parts = choice.details, choice.parts
+        logprobs = None if details is None else chat_logprobs(details)
+        only_text = not parts or (len(parts) == 1 and type(parts[0]) is TextPart)
+        message = Message("assistant", choice.text) if only_text else _mixed_message(choice.text, parts)
+        shown.append(ChatChoice(choice.index, message, logprobs, choice.finish))
+    return shown
 
 
 def _mixed_message(text: str, parts: Sequence[OutputPart]) -> Message:
@@ -159,11 +162,14 @@ def _mixed_message(text: str, parts: Sequence[OutputPart]) -> Message:
     )
 
 
-def completion_choice(choice: ChoiceOutcome) -> CompletionChoice:
-    """A choice of a whole completion."""
-    details = choice.details
-    logprobs = None if details is None else completion_logprobs(details)
-    return CompletionChoice(choice.index, choice.text, logprobs, choice.finish)
+def completion_choices(choices: Sequence[ChoiceOutcome]) -> list[CompletionChoice]:
+    """The choices of a whole completion."""
+    shown = []
+    for choice in choices:
+        details = choice.details
+        logprobs = None if details is None else completion_logprobs(details)
+        shown.append(CompletionChoice(choice.index, choice.text, logprobs, choice.finish))
+    return shown
 
 
 def embedding_document(

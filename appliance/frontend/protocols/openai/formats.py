@@ -15,8 +15,8 @@ from appliance.frontend.protocols.openai.documents import (
     ChatHead,
     CompletionDocument,
     CompletionHead,
-    chat_choice,
-    completion_choice,
+    chat_choices,
+    completion_choices,
     encode,
     usage_object,
 )
@@ -74,7 +74,7 @@ class ChatFormat(_OpenAiFormat, frozen=True, gc=False):
             CHAT,
             self.created,
             self.model,
-            choices=list(map(chat_choice, choices)),
+            choices=chat_choices(choices),
             usage=usage_object(usage),
             nvext=nvext or UNSET,
         )
@@ -99,7 +99,7 @@ class CompletionFormat(_OpenAiFormat, frozen=True, gc=False):
             COMPLETION,
             self.created,
             self.model,
-            choices=list(map(completion_choice, choices)),
+            choices=completion_choices(choices),
             usage=usage_object(usage),
             nvext=nvext or UNSET,
         )
