@@ -1,5 +1,6 @@
 """Request bodies translated to the internal request."""
 
+import dis
 import json
 from typing import Any
 
@@ -8,7 +9,9 @@ import pytest
 from appliance.core.generation import EmbeddingRequest
 from appliance.core.identity import ModelName, RequestId
 from appliance.core.requests import Sampling
-from appliance.frontend.protocols.openai.decode import decode_embedding
+from appliance.frontend.protocols.anthropic.decode import decode_messages
+from appliance.frontend.protocols.openai.decode import decode_chat, decode_completion, decode_embedding
+from appliance.frontend.protocols.responses.decode import decode_responses
 from tests.helpers.answers import chat_request, completion_request
 
 
@@ -145,3 +148,9 @@ def test_embedding_members() -> None:
     request = embedding(input="a", encoding_format="base64", dimensions=8, user="u", nvext={})
     assert request == EmbeddingRequest(id=RequestId("r"), model=ModelName("m"), inputs=["a"], base64=True, dimensions=8)
     assert not embedding(input="a", encoding_format="float").base64
+
+
+@pytest.mark.parametrize("decode", [decode_chat, decode_completion, decode_responses, decode_messages])
+def test_requests_are_made_by_calls_without_a_dict(decode: Any) -> None:
+    """Python makes a dict of more than 15 keywords, at the price of decoding a short body."""
+    assert "CALL_FUNCTION_EX" not in {step.opname for step in dis.get_instructions(decode)}

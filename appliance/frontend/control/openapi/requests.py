@@ -8,6 +8,7 @@ import msgspec
 from appliance.core.records import BusyThreshold
 from appliance.frontend.protocols.anthropic.schema import CountBody, MessagesBody
 from appliance.frontend.protocols.anthropic.validate import MESSAGES_BOUNDS, ROLES
+from appliance.frontend.protocols.openai.bounds import SMALLEST, Bounds
 from appliance.frontend.protocols.openai.chat_schema import ChatBody
 from appliance.frontend.protocols.openai.completion_schema import CompletionBody
 from appliance.frontend.protocols.openai.embedding_schema import EmbeddingBody
@@ -16,9 +17,7 @@ from appliance.frontend.protocols.openai.validate import (
     CHAT_BOUNDS,
     COMPLETION_BOUNDS,
     EMBEDDING_BOUNDS,
-    SMALLEST,
     STOPS_LIMIT,
-    Bounds,
 )
 from appliance.frontend.protocols.responses.schema import ResponsesBody
 from appliance.frontend.protocols.responses.validate import BOUNDS as RESPONSES_BOUNDS

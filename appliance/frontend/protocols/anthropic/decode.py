@@ -1,7 +1,7 @@
 """Request bytes to the internal request: read, check, translate. The only entry for bodies of this protocol."""
 
 from appliance.core.generation import GenerationRequest
-from appliance.core.identity import ModelName, RequestId
+from appliance.core.identity import RequestId
 from appliance.core.requests import Guided, Sampling
 from appliance.frontend.protocols.anthropic.conversion import template_messages, template_tools
 from appliance.frontend.protocols.anthropic.schema import (
@@ -11,12 +11,12 @@ from appliance.frontend.protocols.anthropic.schema import (
     PromptFields,
     ToolChoice,
 )
-from appliance.frontend.protocols.anthropic.validate import check_count, check_messages
+from appliance.frontend.protocols.anthropic.validate import MESSAGES_BOUNDS, check_count, check_messages
 from appliance.frontend.protocols.openai.bodies import BodyReader
 from appliance.frontend.protocols.openai.guided import one_constraint, read_constraints, schema_text
-from appliance.frontend.protocols.openai.nvext import NO_NVEXT, nvext_members
+from appliance.frontend.protocols.openai.nvext import NO_NVEXT, with_nvext
 
-_MESSAGES = BodyReader(MessagesBody)
+_MESSAGES = BodyReader(MessagesBody, MESSAGES_BOUNDS)
 _COUNT = BodyReader(CountBody)
 _ALL_TOKENS = -1  # Anthropic's way to say so is 0
 THINKING = {"enabled": True, "adaptive": True, "disabled": False, "between_tools": None}
@@ -27,30 +27,29 @@ def decode_messages(body: bytes, request_id: RequestId, *, strip_preamble: bool 
     """The request of `POST /v1/messages`. Raises `InvalidRequest`."""
     wanted = _MESSAGES.read(body)
     check_messages(wanted)
-    nvext = wanted.nvext or NO_NVEXT
-    return GenerationRequest(
+    nvext = wanted.nvext
+    request = GenerationRequest(
         id=request_id,
-        model=ModelName(wanted.model),
+        model=wanted.model,
         endpoint="anthropic_messages",
         messages=template_messages(wanted, strip_preamble=strip_preamble),
         tools=template_tools(wanted),
         sampling=Sampling(
-            temperature=0.0 if nvext.greed_sampling else wanted.temperature,
+            temperature=0.0 if nvext is not None and nvext.greed_sampling else wanted.temperature,
             top_p=wanted.top_p,
             top_k=_ALL_TOKENS if wanted.top_k == 0 else wanted.top_k,
         ),
         max_tokens=wanted.max_tokens,
         stop=tuple(wanted.stop_sequences or ()),
         guided=_guided(wanted),
-        stream=bool(wanted.stream),
+        stream=wanted.stream is True,
         include_usage=True,
         tool_choice=_tool_choice(wanted.tool_choice),
         parallel_tool_calls=not (wanted.tool_choice and wanted.tool_choice.disable_parallel_tool_use),
         thinking=_thinking(wanted),
-        ignore_eos=bool(nvext.ignore_eos),
         user=wanted.metadata.user_id if wanted.metadata else None,
-        **nvext_members(nvext),
     )
+    return request if nvext is None else with_nvext(request, nvext)
 
 
 def decode_count(body: bytes, request_id: RequestId, *, strip_preamble: bool = False) -> GenerationRequest:
@@ -59,7 +58,7 @@ def decode_count(body: bytes, request_id: RequestId, *, strip_preamble: bool = F
     check_count(wanted)
     return GenerationRequest(
         id=request_id,
-        model=ModelName(wanted.model),
+        model=wanted.model,
         endpoint="anthropic_messages",
         messages=template_messages(wanted, strip_preamble=strip_preamble),
         tools=template_tools(wanted),

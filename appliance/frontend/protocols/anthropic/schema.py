@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from appliance.core.identity import ModelName
 from appliance.frontend.protocols.openai.nvext import Nvext, absent
 
 ThinkingType = Literal["enabled", "disabled", "adaptive", "between_tools"]
@@ -85,7 +86,7 @@ class OutputConfig(msgspec.Struct, kw_only=True):
 class PromptFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Members that make the prompt, and those that both routes know."""
 
-    model: str
+    model: ModelName
     messages: list[Message]
     system: Content | None = None
     tools: list[Tool] | None = None

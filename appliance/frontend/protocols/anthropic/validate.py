@@ -1,9 +1,9 @@
-"""What a body of the right shape must also fulfil, as tables of bounds and rules."""
+"""What a body of the right shape must also fulfil: bounds, checked while it is read, then rules."""
 
-from typing import Any
-
-from appliance.frontend.protocols.anthropic.schema import CountBody, MessagesBody, PromptFields
-from appliance.frontend.protocols.openai.validate import STOPS_LIMIT, TOKENS_LIMIT, Bounds, Rule, check_body
+from appliance.core.errors import InvalidRequest
+from appliance.frontend.protocols.anthropic.schema import MessagesBody, PromptFields, Tool, ToolChoice
+from appliance.frontend.protocols.openai.bounds import Bounds
+from appliance.frontend.protocols.openai.validate import STOPS_LIMIT, TOKENS_LIMIT
 
 MESSAGES_BOUNDS = (
     Bounds("max_tokens", 1, TOKENS_LIMIT),
@@ -16,42 +16,30 @@ MESSAGES_BOUNDS = (
 ROLES = {"user", "assistant", "system"}
 
 
-def _choice_is_known(body: PromptFields) -> bool:
-    choice = body.tool_choice
-    names = {tool.name for tool in body.tools or ()}
-    if choice is None or choice.type in ("auto", "none"):
-        return True
-    return bool(names) if choice.type == "any" else choice.name in names
-
-
-PROMPT_RULES: tuple[Rule[Any], ...] = (
-    Rule("model", lambda b: bool(b.model), "model must not be empty"),
-    Rule("messages", lambda b: bool(b.messages), "messages must hold at least one message"),
-    Rule(
-        "messages",
-        lambda b: all(message.role in ROLES for message in b.messages),
-        "each of messages must have the role user, assistant or system",
-    ),
-    Rule("tool_choice", _choice_is_known, "tool_choice must name one of tools, and any needs tools"),
-)
-MESSAGES_RULES: tuple[Rule[MessagesBody], ...] = (
-    *PROMPT_RULES,
-    Rule(
-        "stop_sequences",
-        lambda b: len(b.stop_sequences or ()) <= STOPS_LIMIT,
-        f"stop_sequences takes at most {STOPS_LIMIT} strings",
-    ),
-    Rule(
-        "stop_sequences", lambda b: "" not in (b.stop_sequences or ()), "stop_sequences must not hold an empty string"
-    ),
-)
-
-
 def check_messages(body: MessagesBody) -> None:
-    """Raise `InvalidRequest` for the first broken bound or rule."""
-    check_body(body, MESSAGES_BOUNDS, MESSAGES_RULES)
-
-
-def check_count(body: CountBody) -> None:
     """Raise `InvalidRequest` for the first broken rule."""
-    check_body(body, (), PROMPT_RULES)
+    check_count(body)
+    if body.stop_sequences is not None:
+        if len(body.stop_sequences) > STOPS_LIMIT:
+            raise InvalidRequest(f"stop_sequences takes at most {STOPS_LIMIT} strings", param="stop_sequences")
+        if "" in body.stop_sequences:
+            raise InvalidRequest("stop_sequences must not hold an empty string", param="stop_sequences")
+
+
+def check_count(body: PromptFields) -> None:
+    """Raise `InvalidRequest` for the first broken rule."""
+    if not body.model:
+        raise InvalidRequest("model must not be empty", param="model")
+    if not body.messages:
+        raise InvalidRequest("messages must hold at least one message", param="messages")
+    for message in body.messages:
+        if message.role not in ROLES:
+            raise InvalidRequest("each of messages must have the role user, assistant or system", param="messages")
+    if body.tool_choice is not None and not _is_known(body.tool_choice, body.tools or []):
+        raise InvalidRequest("tool_choice must name one of tools, and any needs tools", param="tool_choice")
+
+
+def _is_known(choice: ToolChoice, tools: list[Tool]) -> bool:
+    if choice.type in ("auto", "none"):
+        return True
+    return bool(tools) if choice.type == "any" else any(tool.name == choice.name for tool in tools)

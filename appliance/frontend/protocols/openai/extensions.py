@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from appliance.core.identity import ModelName
 from appliance.frontend.protocols.openai.nvext import Nvext, absent
 
 
@@ -18,7 +19,7 @@ class StreamOptions(msgspec.Struct, kw_only=True):
 class GenerationFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Members that chat and completions share: OpenAI's sampling fields and the extras."""
 
-    model: str
+    model: ModelName
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: int | None = None

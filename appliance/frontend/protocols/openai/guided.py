@@ -4,20 +4,25 @@ import msgspec
 
 from appliance.core.errors import InvalidRequest
 from appliance.core.requests import Guided
-from appliance.frontend.protocols.openai.chat_schema import ChatBody, ResponseFormat
+from appliance.frontend.protocols.openai.chat_schema import ResponseFormat
 from appliance.frontend.protocols.openai.extensions import GenerationFields
 from appliance.frontend.protocols.openai.nvext import Nvext
 
 ANY_OBJECT = Guided(json_schema='{"type":"object"}')
 
 
-def read_guided(body: GenerationFields) -> Guided | None:
-    """The one constraint of a body, or None. Raises `InvalidRequest` when there are several or a bad one."""
+def read_guided(body: GenerationFields, wanted: ResponseFormat | None = None) -> Guided | None:
+    """The one constraint of a body, by its own members or by a format, or None.
+
+    Raises `InvalidRequest` when there are several or a bad one.
+    """
+    if body.nvext is None and wanted is None and not _is_guided(body):
+        return None
     asked = read_constraints(body)
     if body.nvext is not None:
         asked |= read_constraints(body.nvext, "nvext.")
-    if isinstance(body, ChatBody) and body.response_format is not None and body.response_format.type != "text":
-        asked["response_format"] = _from_format(body.response_format)
+    if wanted is not None and wanted.type != "text":
+        asked["response_format"] = _from_format(wanted)
     return one_constraint(asked)
 
 
@@ -43,6 +48,11 @@ def read_constraints(members: GenerationFields | Nvext, place: str = "") -> dict
         name = f"{place}guided_choice"
         asked[name] = Guided(choice=_choices(members.guided_choice, name))
     return asked
+
+
+def _is_guided(body: GenerationFields) -> bool:
+    by_text = body.guided_json or body.guided_regex or body.guided_grammar
+    return bool(by_text) or body.guided_choice is not None
 
 
 def _from_format(wanted: ResponseFormat) -> Guided:

@@ -19,7 +19,21 @@ from appliance.frontend.protocols.openai.chat_schema import (
 
 def template_messages(body: ChatBody) -> list[dict[str, Any]]:
     """All turns of a request. Raises `InvalidRequest` for a turn without content and for parts that are not text."""
-    return [_turn(message, index) for index, message in enumerate(body.messages)]
+    turns: list[dict[str, Any]] = []
+    for message in body.messages:
+        turn: dict[str, Any] = {"role": message.role, "content": message.content}
+        if type(message.content) is not str:
+            turn["content"] = _content(message, f"messages[{len(turns)}].content")
+        if message.tool_calls or message.function_call is not None:
+            turn["tool_calls"] = _calls(message)
+        if message.name is not None:
+            turn["name"] = message.name
+        if message.tool_call_id is not None:
+            turn["tool_call_id"] = message.tool_call_id
+        if message.reasoning_content is not None:
+            turn["reasoning_content"] = message.reasoning_content
+        turns.append(turn)
+    return turns
 
 
 def template_tools(body: ChatBody) -> list[dict[str, Any]] | None:
@@ -41,31 +55,15 @@ def tool_choice(body: ChatBody) -> str:
     return f"function:{function.name}" if function is not None else "auto"
 
 
-def _turn(message: Message, index: int) -> dict[str, Any]:
-    content = message.content
-    turn: dict[str, Any] = {"role": message.role, "content": content}
-    if content is None:
-        _check_contentless(message, index)
-        turn["content"] = message.refusal or ""
-    elif not isinstance(content, str):
-        turn["content"] = [_text_part(part, f"messages[{index}].content[{n}]") for n, part in enumerate(content)]
-    if message.tool_calls:
-        turn["tool_calls"] = [_call(call) for call in message.tool_calls]
-    elif message.function_call is not None:
-        turn["tool_calls"] = [_call(ToolCall(function=message.function_call))]
-    if message.name is not None:
-        turn["name"] = message.name
-    if message.tool_call_id is not None:
-        turn["tool_call_id"] = message.tool_call_id
-    if message.reasoning_content is not None:
-        turn["reasoning_content"] = message.reasoning_content
-    return turn
-
-
-def _check_contentless(message: Message, index: int) -> None:
-    """Only an assistant's turn may do without content, when it holds something else."""
-    if message.role != "assistant":
-        raise InvalidRequest(f"messages[{index}].content is required", param=f"messages[{index}].content")
+def _content(message: Message, path: str) -> str | list[dict[str, str]]:
+    """Parts, or the refusal of an assistant, whose turn alone may do without content."""
+    if message.content is None:
+        if message.role != "assistant":
+            raise InvalidRequest(f"{path} is required", param=path)
+        return message.refusal or ""
+    if isinstance(message.content, str):
+        return message.content
+    return [_text_part(part, f"{path}[{index}]") for index, part in enumerate(message.content)]
 
 
 def _text_part(part: ContentPart, path: str) -> dict[str, str]:
@@ -75,6 +73,13 @@ def _text_part(part: ContentPart, path: str) -> dict[str, str]:
     if text is None:
         raise InvalidRequest(f"{path}.{part.type} is required", param=f"{path}.{part.type}")
     return {"type": "text", "text": text}
+
+
+def _calls(message: Message) -> list[dict[str, Any]]:
+    if message.tool_calls:
+        return [_call(call) for call in message.tool_calls]
+    assert message.function_call is not None
+    return [_call(ToolCall(function=message.function_call))]
 
 
 def _call(call: ToolCall) -> dict[str, Any]:

@@ -1,22 +1,19 @@
 """`nvext`: the extras that every protocol takes in one object."""
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from appliance.core.generation import NO_HINTS, NO_PINS, Pins, RouterOverrides, RoutingHints
+from appliance.core.generation import NO_HINTS, NO_PINS, GenerationRequest, Pins, RouterOverrides, RoutingHints
 
 TokenId = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 Unsigned64 = Annotated[int, msgspec.Meta(ge=0)]  # msgspec takes no bound above 63 bits
 Signed32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 
-_EMPTY = msgspec.Raw(b"")
-
 
 def absent() -> Any:
-    """The default of a raw member: empty. Made by a function, as the API's schema cannot show it."""
-    return msgspec.field(default_factory=lambda: _EMPTY)
+    """The default of a raw member: empty. Made by a call, as the API's schema cannot show it."""
+    return msgspec.field(default_factory=msgspec.Raw)
 
 
 class RouterHints(msgspec.Struct, kw_only=True):
@@ -119,22 +116,17 @@ def hints_of(nvext: Nvext) -> RoutingHints:
     return RoutingHints(**members) if members else NO_HINTS
 
 
-def nvext_members(nvext: Nvext | None) -> Mapping[str, Any]:
-    """Members of the internal request that come from the extras alone, in every protocol."""
-    return _NO_MEMBERS if nvext is None or nvext is NO_NVEXT else _members(nvext)
-
-
-def _members(nvext: Nvext) -> dict[str, Any]:
+def with_nvext(request: GenerationRequest, nvext: Nvext) -> GenerationRequest:
+    """The request with what comes from the extras alone, in every protocol."""
     hints = nvext.agent_hints
-    return {
-        "token_ids": nvext.token_data,
-        "use_raw_prompt": bool(nvext.use_raw_prompt),
-        "priority": (hints.priority or 0) if hints else 0,
-        "annotations": tuple(nvext.annotations or ()),
-        "extra_fields": tuple(nvext.extra_fields or ()),
-        "pins": pins_of(nvext),
-        "hints": hints_of(nvext),
-    }
-
-
-_NO_MEMBERS = _members(NO_NVEXT)
+    return msgspec.structs.replace(
+        request,
+        token_ids=nvext.token_data,
+        use_raw_prompt=bool(nvext.use_raw_prompt),
+        ignore_eos=bool(request.ignore_eos or nvext.ignore_eos),
+        priority=(hints.priority or 0) if hints else 0,
+        annotations=tuple(nvext.annotations or ()),
+        extra_fields=tuple(nvext.extra_fields or ()),
+        pins=pins_of(nvext),
+        hints=hints_of(nvext),
+    )

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from appliance.core.identity import ModelName
 from appliance.frontend.protocols.openai.chat_schema import Message, Tool
 from appliance.frontend.protocols.openai.nvext import TokenId
 
@@ -11,7 +12,7 @@ from appliance.frontend.protocols.openai.nvext import TokenId
 class TokenizeBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A text or a conversation to turn into token ids; exactly one of them."""
 
-    model: str
+    model: ModelName
     prompt: str | None = None
     messages: list[Message] | None = None
     tools: list[Tool] | None = None
@@ -25,7 +26,7 @@ class TokenizeBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class DetokenizeBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Token ids to turn into text."""
 
-    model: str
+    model: ModelName
     tokens: list[TokenId]
 
 

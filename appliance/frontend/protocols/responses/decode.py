@@ -1,21 +1,21 @@
 """Request bytes to the internal request: read, check, translate. The only entry for bodies of `POST /v1/responses`."""
 
-from typing import Any
+from msgspec.structs import replace
 
 from appliance.core.errors import InvalidRequest
 from appliance.core.generation import GenerationRequest
-from appliance.core.identity import ModelName, RequestId
+from appliance.core.identity import RequestId
 from appliance.core.requests import Guided, Sampling
 from appliance.frontend.protocols.openai.bodies import BodyReader
 from appliance.frontend.protocols.openai.guided import ANY_OBJECT, one_constraint, read_constraints, schema_text
-from appliance.frontend.protocols.openai.nvext import NO_NVEXT, nvext_members
+from appliance.frontend.protocols.openai.nvext import NO_NVEXT, with_nvext
 from appliance.frontend.protocols.responses.items import read_messages
 from appliance.frontend.protocols.responses.repeated import repeated_members
-from appliance.frontend.protocols.responses.schema import ReasoningOptions, ResponsesBody, TextFormat
+from appliance.frontend.protocols.responses.schema import ResponsesBody, TextFormat
 from appliance.frontend.protocols.responses.tools import plan_tools
-from appliance.frontend.protocols.responses.validate import check_responses
+from appliance.frontend.protocols.responses.validate import BOUNDS, check_responses
 
-_RESPONSES = BodyReader(ResponsesBody)
+_RESPONSES = BodyReader(ResponsesBody, BOUNDS)
 WANTS_LOGPROBS = "message.output_text.logprobs"
 """What a client names in `include` to get log-probabilities."""
 
@@ -24,33 +24,36 @@ def decode_responses(body: bytes, request_id: RequestId) -> GenerationRequest:
     """The request of `POST /v1/responses`. Raises `InvalidRequest` or `NotImplementedHere`."""
     asked = _RESPONSES.read(body)
     check_responses(asked)
-    nvext = asked.nvext or NO_NVEXT
+    nvext = asked.nvext
     tools = plan_tools(asked.tools, asked.tool_choice)
-    return GenerationRequest(
+    request = GenerationRequest(
         id=request_id,
-        model=ModelName(asked.model),
+        model=asked.model,
         endpoint="responses",
         messages=read_messages(asked.instructions, asked.input),
         tools=tools.shown,
-        template_args=_template_args(asked.reasoning),
-        sampling=Sampling(temperature=0.0 if nvext.greed_sampling else asked.temperature, top_p=asked.top_p),
+        sampling=Sampling(
+            temperature=0.0 if nvext is not None and nvext.greed_sampling else asked.temperature, top_p=asked.top_p
+        ),
         max_tokens=asked.max_output_tokens,
-        ignore_eos=bool(nvext.ignore_eos),
-        guided=_guided(asked),
+        guided=None if nvext is None and asked.text is None else _guided(asked),
         logprobs=_logprobs(asked),
-        stream=bool(asked.stream),
+        stream=asked.stream is True,
         include_usage=True,  # the last event holds the whole response, and so its usage
         tool_choice=tools.choice,
-        parallel_tool_calls=asked.parallel_tool_calls is not False,
-        thinking=False if asked.reasoning is not None and asked.reasoning.effort == "none" else None,
         user=asked.user,
         repeated=repeated_members(asked),
-        **nvext_members(nvext),
     )
+    if asked.parallel_tool_calls is False:
+        request = replace(request, parallel_tool_calls=False)
+    if asked.reasoning is not None and asked.reasoning.effort is not None:
+        request = _with_effort(request, asked.reasoning.effort)
+    return request if nvext is None else with_nvext(request, nvext)
 
 
-def _template_args(reasoning: ReasoningOptions | None) -> dict[str, Any]:
-    return {} if reasoning is None or reasoning.effort is None else {"reasoning_effort": reasoning.effort}
+def _with_effort(request: GenerationRequest, effort: str) -> GenerationRequest:
+    thinking = False if effort == "none" else None
+    return replace(request, template_args={"reasoning_effort": effort}, thinking=thinking)
 
 
 def _logprobs(asked: ResponsesBody) -> int | None:

@@ -31,7 +31,10 @@ CONSTANTS: dict[str, Any] = {"conversation": None, "frequency_penalty": 0.0, "pr
 
 def repeated_members(body: ResponsesBody) -> dict[str, Any]:
     """The members, ready to be encoded; tools and schemas are the client's own bytes."""
-    members = {name: _or(getattr(body, name), default) for name, default in DEFAULTS.items()}
+    members = DEFAULTS.copy()
+    for name in DEFAULTS:
+        if (given := getattr(body, name)) is not None:
+            members[name] = given
     reasoning = body.reasoning
     members["reasoning"] = {
         "effort": None if reasoning is None else reasoning.effort,
@@ -39,10 +42,6 @@ def repeated_members(body: ResponsesBody) -> dict[str, Any]:
     }
     members["text"] = _text(body.text)
     return members | CONSTANTS
-
-
-def _or(given: Any, default: Any) -> Any:
-    return default if given is None else given
 
 
 def _text(text: TextOptions | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from appliance.core.identity import ModelName
 from appliance.frontend.protocols.openai.extensions import StreamOptions
 from appliance.frontend.protocols.openai.nvext import Nvext, absent
 
@@ -48,7 +49,7 @@ class ToolChoice(msgspec.Struct, kw_only=True, omit_defaults=True):
 class ResponsesBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A Responses request as the client wrote it."""
 
-    model: str
+    model: ModelName
     input: str | list[msgspec.Raw]
     stream: bool | None = None
     stream_options: StreamOptions | None = None

@@ -1,7 +1,8 @@
-"""What a Responses body of the right shape must also fulfil, as tables: bounds of single numbers, then rules."""
+"""What a Responses body of the right shape must also fulfil: bounds, checked while it is read, then rules."""
 
-from appliance.core.errors import NotImplementedHere
-from appliance.frontend.protocols.openai.validate import TOKENS_LIMIT, Bounds, Rule, check_body
+from appliance.core.errors import InvalidRequest, NotImplementedHere
+from appliance.frontend.protocols.openai.bounds import Bounds
+from appliance.frontend.protocols.openai.validate import TOKENS_LIMIT
 from appliance.frontend.protocols.responses.schema import ResponsesBody
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -18,38 +19,41 @@ BOUNDS = (
 )
 
 
-def _stateless(name: str, what: str) -> Rule[ResponsesBody]:
-    """A member that needs something kept between requests."""
-    return Rule(name, lambda b: getattr(b, name) in (None, False), f"{name}: this server {what}", NotImplementedHere)
-
-
-def _one_of(param: str, allowed: tuple[str, ...]) -> Rule[ResponsesBody]:
-    """A string that, when given, is one of these; `param` is a member, or a member of a member."""
-    outer, _, inner = param.partition(".")
-
-    def holds(body: ResponsesBody) -> bool:
-        value = getattr(body, outer)
-        return (getattr(value, inner, None) if inner else value) in (None, *allowed)
-
-    return Rule(param, holds, f"{param} must be one of {', '.join(allowed)}")
-
-
-RULES: tuple[Rule[ResponsesBody], ...] = (
-    _stateless("previous_response_id", "stores no responses; send the whole conversation as input"),
-    _stateless("conversation", "stores no conversations; send the whole conversation as input"),
-    _stateless("background", "runs no responses in the background"),
-    _stateless("prompt", "stores no prompts; send the text as instructions and input"),
-    Rule("model", lambda b: bool(b.model), "model must not be empty"),
-    Rule("input", lambda b: bool(b.input), "input must not be empty"),
-    Rule("user", lambda b: b.user != "", "user must not be an empty string"),
-    Rule("stream_options", lambda b: b.stream or b.stream_options is None, "stream_options needs stream: true"),
-    _one_of("truncation", TRUNCATIONS),
-    _one_of("reasoning.effort", EFFORTS),
-    _one_of("reasoning.summary", SUMMARIES),
-    _one_of("text.verbosity", VERBOSITIES),
-)
-
-
 def check_responses(body: ResponsesBody) -> None:
-    """Raise `InvalidRequest` or `NotImplementedHere` for the first broken bound or rule."""
-    check_body(body, BOUNDS, RULES)
+    """Raise `InvalidRequest` or `NotImplementedHere` for the first broken rule."""
+    _check_stateless(body)
+    if not body.model:
+        raise InvalidRequest("model must not be empty", param="model")
+    if not body.input:
+        raise InvalidRequest("input must not be empty", param="input")
+    if body.user == "":
+        raise InvalidRequest("user must not be an empty string", param="user")
+    if body.stream_options is not None and not body.stream:
+        raise InvalidRequest("stream_options needs stream: true", param="stream_options")
+    if body.truncation is not None:
+        _check_one_of("truncation", body.truncation, TRUNCATIONS)
+    if body.reasoning is not None:
+        _check_one_of("reasoning.effort", body.reasoning.effort, EFFORTS)
+        _check_one_of("reasoning.summary", body.reasoning.summary, SUMMARIES)
+    if body.text is not None:
+        _check_one_of("text.verbosity", body.text.verbosity, VERBOSITIES)
+
+
+def _check_stateless(body: ResponsesBody) -> None:
+    """Refuse members that need something kept between requests."""
+    if body.previous_response_id is not None:
+        what = "stores no responses; send the whole conversation as input"
+        raise NotImplementedHere(f"previous_response_id: this server {what}", param="previous_response_id")
+    if body.conversation not in (None, False):
+        what = "stores no conversations; send the whole conversation as input"
+        raise NotImplementedHere(f"conversation: this server {what}", param="conversation")
+    if body.background:
+        raise NotImplementedHere("background: this server runs no responses in the background", param="background")
+    if body.prompt not in (None, False):
+        what = "stores no prompts; send the text as instructions and input"
+        raise NotImplementedHere(f"prompt: this server {what}", param="prompt")
+
+
+def _check_one_of(param: str, value: str | None, allowed: tuple[str, ...]) -> None:
+    if value is not None and value not in allowed:
+        raise InvalidRequest(f"{param} must be one of {', '.join(allowed)}", param=param)
