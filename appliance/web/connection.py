@@ -10,7 +10,6 @@ import ssl
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from math import inf
 from typing import NoReturn, Protocol
 
 import trio
@@ -24,13 +23,14 @@ from appliance.web.heads import CONTINUE
 from appliance.web.limits import HttpLimits
 from appliance.web.outbox import Outbox
 from appliance.web.parser import Phase, RequestParser
+from appliance.web.patience import Patience
 from appliance.web.request import HttpRequest
 from appliance.web.tls import TlsCodec
 from appliance.web.watcher import SocketWatcher
 
 RECEIVE_BYTES = 64 * 1024
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER 0: unsent bytes are dropped, the client sees a reset
-_IDLE, _HEAD, _BODY = Phase  # members of an enum are found slowly
+_IDLE = Phase.IDLE  # members of an enum are found slowly
 _YIELD_EVERY = 16  # requests of one read that may be answered before other tasks get a turn
 
 
@@ -60,11 +60,10 @@ class Connection:
         "_host",
         "_hung_up",
         "_parser",
+        "_patience",
         "_raw",
-        "_read_deadline",
         "_readable",
         "_reader",
-        "_reading",
         "_scope",
         "_sock",
         "_tls",
@@ -88,8 +87,7 @@ class Connection:
             stall_s=settings.send_stall_s,
         )
         self._exchange: Exchange | None = None
-        self._reading = _IDLE  # what the last wait was for
-        self._read_deadline = inf
+        self._patience = Patience(host.limits)
         self._hung_up = False
         self._ended = False  # the scope was cancelled, or has a deadline
         self._raw = False
@@ -140,14 +138,14 @@ class Connection:
         """Cut the client off if it is too slow in sending or in taking."""
         if now >= self.outbox.deadline:
             self.outbox.break_off()
-        elif now >= self._read_deadline:
+        elif now >= self._patience.deadline:
             if self._parser.phase is not _IDLE and not self._parser.error:
                 self._send_error(RequestTimeout("cannot take the request: it arrived too slowly"))
             self._end()
 
     def close_if_idle(self) -> None:
         """Close now unless a request is arriving or running; that one's answer will say that it is the last."""
-        if self._reading is _IDLE and self._parser.phase is _IDLE and self._exchange is None:
+        if self._patience.idle and self._parser.phase is _IDLE and self._exchange is None:
             self._end()
 
     def _end(self) -> None:
@@ -157,12 +155,12 @@ class Connection:
     # Reading.
 
     async def _serve(self) -> None:
-        parser = self._parser
+        host, parser = self._host, self._parser
         # Of a new connection it is mostly there already; over TLS it may have come with the end of the handshake.
         data = self._receive() if self._tls is None else self._decrypt(self._tls, b"")
         while True:
             while data is None:
-                self._set_read_deadline()
+                self._patience.wait(parser, host.now(), host.settings.idle_s)
                 await self._until_readable()
                 data = self._receive()
             if not data or self.outbox.broken or (self._ended and self._scope.cancel_called):
@@ -174,7 +172,7 @@ class Connection:
             if parser.error is not None:
                 await self._refuse(parser.error)
                 return
-            if self._host.closing and parser.phase is _IDLE:
+            if host.closing and parser.phase is _IDLE:
                 return
             if parser.wants_continue:
                 parser.wants_continue = False
@@ -221,21 +219,8 @@ class Connection:
         self.outbox.send_raw(tls.outgoing())
         return plain or (b"" if tls.ended else None)
 
-    def _set_read_deadline(self) -> None:
-        """Each idle wait has its own deadline, a head has one, a body's moves on with its bytes."""
-        host, phase = self._host, self._parser.phase
-        limits, now = host.limits, host.now()
-        if phase is _IDLE:
-            self._read_deadline = now + host.settings.idle_s
-        elif phase is not self._reading:
-            self._read_deadline = now + (limits.head_s if phase is _HEAD else limits.body_s)
-        elif phase is _BODY:
-            earned = self._parser.take_body_progress() / limits.body_bytes_per_s
-            self._read_deadline = min(self._read_deadline + earned, now + limits.body_s)
-        self._reading = phase
-
     async def _shake_hands(self, tls: TlsCodec) -> bool:
-        self._read_deadline = trio.current_time() + self._host.limits.head_s
+        self._patience.deadline = trio.current_time() + self._host.limits.head_s
         while True:
             data = await self._next_raw()
             if not data:
@@ -252,8 +237,7 @@ class Connection:
     async def _answer_all(self) -> bool:
         """Answer the requests that have arrived, in order. False: the connection is at its end."""
         parser = self._parser
-        self._read_deadline = inf
-        self._reading = _IDLE
+        self._patience.rest()
         served = 0
         while parser.requests:
             request = parser.requests.popleft()
@@ -269,7 +253,7 @@ class Connection:
     async def _answer(self, request: HttpRequest) -> bool:
         host, outbox = self._host, self.outbox
         keep_alive = request.keep_alive and not host.draining
-        exchange = Exchange(self, outbox, request, host.date_line, keep_alive=keep_alive)
+        exchange = Exchange(self, outbox, request, host.date_line, keep_alive)
         self._exchange = exchange
         if self._hung_up:
             self.on_hangup(gone=False)
@@ -291,7 +275,7 @@ class Connection:
         self._send_error(error)
         await self.outbox.drained()
         self._sock.shutdown(socket.SHUT_WR)
-        self._read_deadline = trio.current_time() + self._host.limits.linger_s
+        self._patience.deadline = trio.current_time() + self._host.limits.linger_s
         while await self._next_raw():
             pass
 

@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+import msgspec
+
 from appliance.core.errors import InternalError
 from appliance.web.heads import LAST_CHUNK, Headers, encode_headers, has_no_body, head_start
 from appliance.web.outbox import Outbox
@@ -34,7 +36,7 @@ class RawStream:
         """Await it until the kernel has taken everything. Raises `ClientStalled`."""
 
 
-class Exchange:
+class Exchange(msgspec.Struct, eq=False):
     """Answers one request: `respond`, or `start_stream`, then any `write`, `flush`, and one `end`.
 
     All methods but `drained` may be called from any task of the trio thread. They never block, and never raise
@@ -42,42 +44,28 @@ class Exchange:
     a late one cannot reach the next request's answer. When the client goes away, the handler is cancelled.
     """
 
-    __slots__ = (
-        "_bare",
-        "_chunked",
-        "_date_line",
-        "_keep_alive",
-        "_line",
-        "_out",
-        "_outbox",
-        "_queue",
-        "_sent",
-        "extra_headers",
-        "finished",
-        "request",
-        "started",
-        "status",
-    )
-
-    def __init__(self, line: Line, outbox: Outbox, request: HttpRequest, date_line: bytes, *, keep_alive: bool) -> None:
-        self.request = request
-        self.started = False
-        """A status was chosen: too late for another answer."""
-        self.finished = False
-        """The whole answer is with the connection."""
-        self.status = 0
-        """Of the answer; 0 before one is chosen."""
-        self.extra_headers = b""
-        """Header lines for any answer, such as CORS; set before it starts."""
-        self._line = line
-        self._outbox = outbox
-        self._date_line = date_line
-        self._keep_alive = keep_alive
-        self._queue: list[bytes] = []  # body pieces of the next chunk
-        self._out = b""  # the head, until the first send
-        self._chunked = False
-        self._bare = False  # HEAD, 204, 304: no body is sent
-        self._sent = False
+    _line: Line
+    _outbox: Outbox
+    request: HttpRequest
+    _date_line: bytes
+    keep_alive: bool
+    """The connection can serve another request after this answer."""
+    started: bool = False
+    """A status was chosen: too late for another answer."""
+    finished: bool = False
+    """The whole answer is with the connection."""
+    status: int = 0
+    """Of the answer; 0 before one is chosen."""
+    extra_headers: bytes = b""
+    """Header lines for any answer, such as CORS; set before it starts."""
+    _queue: list[bytes] = []
+    """Body pieces of the next chunk."""
+    _out: bytes = b""
+    """The head of a stream, until the first send."""
+    _chunked: bool = False
+    _bare: bool = False
+    """HEAD, 204, 304: no body is sent."""
+    _sent: bool = False
 
     @property
     def broken(self) -> bool:
@@ -88,11 +76,6 @@ class Exchange:
     def pending(self) -> int:
         """Bytes that the kernel has not taken yet."""
         return self._outbox.pending
-
-    @property
-    def keep_alive(self) -> bool:
-        """The connection can serve another request after this answer."""
-        return self._keep_alive
 
     def respond(self, status: int, body: bytes, content_type: str = "application/json", headers: Headers = ()) -> None:
         """The whole answer in one send. Raises `InternalError` when an answer was already started."""
@@ -120,7 +103,7 @@ class Exchange:
         if has_no_body(status):
             pass
         elif self.request.http10:
-            self._keep_alive = False  # the end of the connection is the end of the body
+            self.keep_alive = False  # the end of the connection is the end of the body
         else:
             self._chunked = True
             framing = b"transfer-encoding: chunked\r\n"
@@ -181,7 +164,7 @@ class Exchange:
             raise InternalError("cannot answer a request twice")
         self.started = self.finished = self._sent = True
         self.status = 101
-        self._keep_alive = False
+        self.keep_alive = False
         self._line.take_over()
         self._outbox.send(head_start(101, "") + encode_headers(headers) + b"\r\n")
         return RawStream(self._line, self._outbox)
@@ -208,7 +191,7 @@ class Exchange:
         request_id = request.headers.get(b"x-request-id")
         if request_id is not None:
             extra += b"x-request-id: %s\r\n" % request_id
-        if not self._keep_alive:
+        if not self.keep_alive:
             extra += b"connection: close\r\n"
         elif request.http10:
             extra += b"connection: keep-alive\r\n"

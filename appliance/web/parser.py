@@ -201,15 +201,6 @@ class RequestParser:
     def _take_headers(self) -> None:
         """Check and keep the fields that came."""
         fields, self._fields = self._fields, []
-        headers = {name.lower(): value for name, value in fields}
-        if self._headers or len(headers) < len(fields):
-            headers = self._join_fields(fields)
-        if len(headers) > self._limits.header_count:
-            self._refuse(HeadersTooLarge("cannot take the request: too many headers"))
-        self._headers = headers
-
-    def _join_fields(self, fields: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-        """Some names came twice, or the head in pieces."""
         headers = self._headers
         for name, value in fields:
             name = name.lower()
@@ -218,7 +209,8 @@ class RequestParser:
                     self._refuse(InvalidRequest("cannot read the HTTP request: more than one Host"))
                 value = headers[name] + b", " + value
             headers[name] = value
-        return headers
+        if len(headers) > self._limits.header_count:
+            self._refuse(HeadersTooLarge("cannot take the request: too many headers"))
 
     def _count_fields(self) -> None:
         self._head_bytes += sum(len(name) + len(value) + 4 for name, value in self._fields)

@@ -1,62 +1,38 @@
 """One parsed HTTP request."""
 
+import msgspec
+
 from appliance.telemetry.spans import RequestTrace
 from appliance.telemetry.trace import Span, continue_trace
 
 
-class HttpRequest:
+class HttpRequest(msgspec.Struct, eq=False):
     """A complete request, body included. Handlers treat it as read-only."""
 
-    __slots__ = (
-        "body",
-        "headers",
-        "http10",
-        "keep_alive",
-        "method",
-        "path",
-        "peer",
-        "query",
-        "raw_path",
-        "span",
-        "trace",
-        "upgrade",
-    )
+    method: str
+    path: str
+    """Percent-decoded, without the query."""
+    raw_path: bytes = b""
+    """As sent, without the query."""
+    query: str = ""
+    """As sent, without the question mark."""
+    headers: dict[bytes, bytes] = {}
+    """By lower-case name; repeated fields are joined with `, `."""
+    body: bytes = b""
+    peer: str = ""
+    """Address of the client; empty on a unix socket."""
+    http10: bool = False
+    keep_alive: bool = True
+    """The client wants to use the connection again."""
+    upgrade: bool = False
+    """The client asks for another protocol (a WebSocket); the handler may ignore that."""
+    span: Span | None = None
+    """Our span, when the client's request is part of a trace; its header then names ours as the parent."""
+    trace: RequestTrace | None = None
+    """Set while the spans of this request are recorded."""
 
-    def __init__(
-        self,
-        method: str,
-        path: str,
-        raw_path: bytes = b"",
-        query: str = "",
-        headers: dict[bytes, bytes] | None = None,
-        body: bytes = b"",
-        peer: str = "",
-        *,
-        http10: bool = False,
-        keep_alive: bool = True,
-        upgrade: bool = False,
-    ) -> None:
-        self.method = method
-        self.path = path
-        """Percent-decoded, without the query."""
-        self.raw_path = raw_path or path.encode()
-        """As sent, without the query."""
-        self.query = query
-        """As sent, without the question mark."""
-        self.headers = {} if headers is None else headers
-        """By lower-case name; repeated fields are joined with `, `."""
-        self.body = body
-        self.peer = peer
-        """Address of the client; empty on a unix socket."""
-        self.http10 = http10
-        self.keep_alive = keep_alive
-        """The client wants to use the connection again."""
-        self.upgrade = upgrade
-        """The client asks for another protocol (a WebSocket); the handler may ignore that."""
-        self.span: Span | None = None
-        """Our span, when the client's request is part of a trace; its header then names ours as the parent."""
-        self.trace: RequestTrace | None = None
-        """Set while the spans of this request are recorded."""
+    def __repr__(self) -> str:
+        return f"HttpRequest({self.method} {self.path})"  # may be logged, so nothing of what is in it
 
     def header(self, name: str, default: str | None = None) -> str | None:
         """A header's value by name in any case, or `default`."""
