@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Sequence
 
 from appliance.core.identity import WorkerId
-from appliance.core.kv_events import RemovedBlocks, StoredBlocks
 from appliance.routing.block_hash import LocalHash, SequenceHash
 from appliance.routing.index_events import Holder
 from appliance.routing.overlap import Overlaps
@@ -58,7 +57,7 @@ class ApproximateIndex:
         if added:
             known = len(sequence) - added
             parent = sequence[known - 1] if known else None
-            self.index.apply(holder, StoredBlocks(list(sequence[known:]), list(local_hashes[known:]), parent))
+            self.index.store(holder, sequence[known:], local_hashes[known:], parent)
             self._count += added
         self._uses.append((now + self.ttl_s, self._number, holder, sequence))
         if self._count > self._max_blocks:
@@ -97,7 +96,7 @@ class ApproximateIndex:
                 del last_use[sequence[end]]
                 gone.append(sequence[end])
         if gone:
-            self.index.apply(holder, RemovedBlocks(gone))
+            self.index.remove(holder, gone)
             self._count -= len(gone)
         if not last_use:
             del self._last_use[holder]
