@@ -26,6 +26,9 @@ def main() -> None:
     show("encode, words seen before", cpu_s(lambda: tokenizer.encode(prompt)) * 1e3, "ms")
     show("encode, first sight", cpu_s(lambda: fresh.encode(prompt), rounds=1) * 1e3, "ms")
     show("encode, without the cache", cpu_s(lambda: tokenizer._encode_whole(prompt)) * 1e3, "ms")
+    teach(fresh)
+    short = " ".join(f"word{number}" for number in range(100))
+    show("encode 100 of 50,000 known words", cpu_s(lambda: [fresh.encode(short) for _ in range(100)]) * 1e4, "us")
     for name, made in (("byte level", tokenizer), ("sentence piece", sentence_piece_tokenizer())):
         stream = [[token_id] for token_id in made.encode(prompt)]
         show(f"push of one token, {name}", cpu_s(partial(push_all, made, stream)) / len(stream) * 1e9, "ns")
@@ -48,6 +51,12 @@ def make_prompt(tokenizer: TextTokenizer) -> str:
     prompt = " ".join(random.choices(words, k=count))
     tokenizer.encode(prompt)
     return prompt
+
+
+def teach(tokenizer: TextTokenizer) -> None:
+    """Let the cache see many words; what a prompt costs should not depend on how many it knows."""
+    for start in range(0, 50_000, 125):
+        tokenizer.encode(" ".join(f"word{number}" for number in range(start, start + 127)))
 
 
 def push_all(tokenizer: TextTokenizer, stream: list[list[int]]) -> None:
