@@ -12,6 +12,7 @@ HEADERS = {
     "dp_rank": b"x-dp-rank",
     "prefill_dp_rank": b"x-prefill-dp-rank",
 }
+_NAMES = frozenset(HEADERS.values())
 LARGEST = {"worker": 2**64 - 1, "prefill": 2**64 - 1, "dp_rank": 2**32 - 1, "prefill_dp_rank": 2**32 - 1}
 SESSION = b"x-dynamo-session-id"
 LONGEST_SESSION = 512
@@ -19,9 +20,9 @@ LONGEST_SESSION = 512
 
 def read_pins(request: HttpRequest, body: Pins) -> Pins:
     """The pins of the headers, and of the body where there is no header. Raises `InvalidRequest` for no number."""
-    given = {member: value for member, name in HEADERS.items() if (value := request.headers.get(name)) is not None}
-    if not given:
+    if _NAMES.isdisjoint(request.headers):
         return body
+    given = {member: value for member, name in HEADERS.items() if (value := request.headers.get(name)) is not None}
     return msgspec.structs.replace(body, **{member: _number(member, value) for member, value in given.items()})
 
 
@@ -30,8 +31,10 @@ def read_hints(request: HttpRequest, body: RoutingHints, session_ttl_s: float) -
 
     Raises `InvalidRequest` for a session id that is too long.
     """
+    if not session_ttl_s or body.session_id:
+        return body
     session = request.headers.get(SESSION)
-    if not session or not session_ttl_s or body.session_id:
+    if not session:
         return body
     if len(session) > LONGEST_SESSION:
         name = SESSION.decode()
