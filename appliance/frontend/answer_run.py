@@ -14,7 +14,7 @@ from appliance.core.requests import EngineRequest, KvTransfer
 from appliance.core.settings import RequestSettings
 from appliance.frontend.accounts import Account, Accounts
 from appliance.frontend.choice_run import ChoiceRun
-from appliance.frontend.split_runs import SplitRuns, may_split
+from appliance.frontend.split_runs import SplitRuns
 from appliance.frontend.streams.answer import Answer
 from appliance.frontend.vigil import Vigil
 from appliance.routing.router import Placement, Router, RoutingRequest
@@ -100,7 +100,7 @@ class AnswerRun:
 
     async def _launch_all(self) -> None:
         """Launch the choices: one after the other, but their prefill halves at once."""
-        if not may_split(self._router, self._runs[0].request):
+        if not self._may_split(self._runs[0].request):
             for run in self._runs:
                 await self._launch(run)
             return
@@ -127,7 +127,7 @@ class AnswerRun:
         while True:
             run.worker = None
             try:
-                transfer = await self._run_prefill(run) if may_split(router, run.request) else None
+                transfer = await self._run_prefill(run) if self._may_split(run.request) else None
                 wish = self._routing_request(run, "decode" if transfer else "aggregated")
                 routed.ask(router, wish.role)
                 try:
@@ -143,6 +143,9 @@ class AnswerRun:
                 await self._prepare_move(run)
             else:
                 return
+
+    def _may_split(self, request: EngineRequest) -> bool:
+        return bool(request.token_ids) and self._router.may_split(request.model)
 
     async def _place_later(self, wish: RoutingRequest, why: ModelNotReady) -> Placement:
         """The last worker may have gone while the prompt was computed elsewhere, and another one may come."""

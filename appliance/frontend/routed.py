@@ -3,15 +3,16 @@
 import time
 from typing import Any
 
-import msgspec
-
 from appliance.core.identity import WorkerId, instance_number
 from appliance.routing.router import Placement, Router
 from appliance.telemetry.spans import Attribute, RequestTrace
 
 
-class Routed(msgspec.Struct, eq=False):
-    """Facts of one request, of its latest placement. Times are `time.perf_counter` seconds."""
+class Routed:
+    """Facts of one request, of its latest placement. Times are `time.perf_counter` seconds.
+
+    Each request has one and learns half of it, so what is not known yet is said by the class, not set in each.
+    """
 
     worker: WorkerId | None = None
     """Where its output is made."""
@@ -65,8 +66,8 @@ class Routed(msgspec.Struct, eq=False):
 
     def sent(self) -> None:
         """The request was handed to its worker's link, right after it had its place."""
-        self.sent_at = time.perf_counter()
-        self.send_s = self.sent_at - self._taken_at
+        self.sent_at = now = time.perf_counter()
+        self.send_s = now - self._taken_at
 
     def _record(self, trace: RequestTrace, placement: Placement, *, prefill: bool) -> None:
         attributes: dict[str, Attribute] = {

@@ -94,12 +94,6 @@ class PrefillHalf:
         self.leave()
 
 
-def may_split(router: Router, request: EngineRequest) -> bool:
-    """Whether there is a prefill worker for the request's model, or has to be one."""
-    model = request.model
-    return bool(request.token_ids) and (router.prefill_workers(model) > 0 or router.needs_prefill(model))
-
-
 class SplitRuns:
     """Runs the prefill halves of one answer's choices."""
 

@@ -129,6 +129,11 @@ class Pools:
             return self._shared.settings.enforce_disagg
         return all(slot.card.needs_prefill for slot in scheduler.pool.slots)
 
+    def may_split(self, model: ModelName) -> bool:
+        """Whether there is a prefill worker, or has to be one."""
+        prefill = self._prefill.get(model)
+        return (prefill is not None and prefill.pool.worker_count > 0) or self.needs_prefill(model)
+
     def lacks_prefill(self, model: ModelName) -> bool:
         """Whether prefill workers are all that a model's requests wait for."""
         scheduler = self._generate.get(model)

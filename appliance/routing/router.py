@@ -124,6 +124,10 @@ class Router:
         """Requests of a model wait for a prefill worker: `enforce_disagg`, or its other workers compute no prompts."""
         return self._pools.needs_prefill(model)
 
+    def may_split(self, model: ModelName) -> bool:
+        """There is a prefill worker for a model, or has to be one."""
+        return self._pools.may_split(model)
+
     def may_run_whole(self, request: RoutingRequest) -> bool:
         """Whether a request that prefill workers failed may be done without them.
 

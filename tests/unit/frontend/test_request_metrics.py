@@ -29,6 +29,13 @@ def sum_of(metrics: Metrics, name: str, *labels: str) -> float:
     return metrics.histogram(name, *labels).total
 
 
+def routed(**facts: Any) -> Routed:
+    made = Routed()
+    for name, value in facts.items():
+        setattr(made, name, value)
+    return made
+
+
 def account(**members: Any) -> Account:
     """A good one, of 2 s with the first token after half a second."""
     facts: dict[str, Any] = {
@@ -44,7 +51,7 @@ def account(**members: Any) -> Account:
         "output_tokens": 3,
         "cached_tokens": 4,
         "status": "success",
-        "routed": Routed(
+        "routed": routed(
             worker=WorkerId("w"), rank=1, kv_hit_rate=0.5, placed_at=10.2, route_s=0.1, send_s=0.01, sent_at=10.3
         ),
     }
@@ -90,11 +97,11 @@ def test_what_a_request_did_not_come_to_is_left_out() -> None:
 
 def test_the_first_token_before_it_was_sent_again_is_no_roundtrip() -> None:
     metrics = Metrics(TABLE)
-    moved = Routed(worker=WorkerId("w"), placed_at=10.2, sent_at=11.0, prefilled_at=11.5)
+    moved = routed(worker=WorkerId("w"), placed_at=10.2, sent_at=11.0, prefilled_at=11.5)
     RequestMetrics(metrics).count([account(routed=moved)])
     assert told(metrics, "stage_duration_seconds", "transport_roundtrip") == 0
     assert told(metrics, "kv_transfer_estimated_latency_seconds", "m") == -1
-    RequestMetrics(metrics).count([account(routed=Routed(worker=WorkerId("w"), prefilled_at=10.25))])
+    RequestMetrics(metrics).count([account(routed=routed(worker=WorkerId("w"), prefilled_at=10.25))])
     assert sum_of(metrics, FE + "kv_transfer_estimated_latency_seconds", "m") == 0.25
 
 
