@@ -1,5 +1,6 @@
 """A stream's place on a worker, from when it is given until the stream has ended."""
 
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Protocol
 
@@ -7,18 +8,19 @@ import msgspec
 
 from appliance.core.identity import WorkerId
 from appliance.core.requests import ModelCard
-from appliance.routing.asking import Grant
+from appliance.routing.asking import Ask, Grant
 from appliance.routing.scheduler import PoolScheduler
 
 
 class PlaceKeeper(Protocol):
     """Who gives places, and goes on to the requests that wait when one becomes free."""
 
-    def complete_prefill(self, scheduler: PoolScheduler, grant: Grant) -> None:
-        """The first token of a placed stream is there."""
+    @property
+    def clock(self) -> Callable[[], float]:
+        """The time that schedulers are told, in seconds."""
 
-    def free(self, scheduler: PoolScheduler, grant: Grant) -> None:
-        """A placed stream has ended."""
+    def wake(self, settled: Sequence[Ask]) -> None:
+        """Requests in the queue have a place, or an error, now."""
 
 
 class Placement(msgspec.Struct, eq=False):
@@ -40,7 +42,9 @@ class Placement(msgspec.Struct, eq=False):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._keeper.free(self._scheduler, self._grant)
+        settled = self._scheduler.on_free(self._grant, self._keeper.clock())
+        if settled:
+            self._keeper.wake(settled)
 
     @property
     def engine_rank(self) -> int | None:
@@ -75,7 +79,9 @@ class Placement(msgspec.Struct, eq=False):
     def prefill_complete(self) -> None:
         """The first token is there. Saying so again changes nothing."""
         if self._grant.in_prefill:
-            self._keeper.complete_prefill(self._scheduler, self._grant)
+            settled = self._scheduler.on_prefill_complete(self._grant, self._keeper.clock())
+            if settled:
+                self._keeper.wake(settled)
 
     def output(self, generated: int) -> None:
         """So many output tokens are there."""

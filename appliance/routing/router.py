@@ -44,7 +44,7 @@ class Router:
 
         `report` takes placements to other routers, when `replica_sync` is set. Raises `UsageError` for an unknown mode.
         """
-        self._check_hope, self._clock, self._report = check_hope, clock, report
+        self._check_hope, self.clock, self._report = check_hope, clock, report
         self._reporting = True
         settings = resolve(settings)
         self._shared = Shared(
@@ -75,12 +75,12 @@ class Router:
         if settings != self._shared.settings:
             self._shared.settings = settings
             self._decide_reporting()
-            self._wake(self._pools.configure(self._clock()))
+            self.wake(self._pools.configure(self.clock()))
             self.look_again()
 
     def add(self, worker: WorkerId, card: ModelCard) -> None:
         """A worker takes requests from now on; held requests of its model go on."""
-        self._wake(self._pools.add(worker, card, self._clock()))
+        self.wake(self._pools.add(worker, card, self.clock()))
         if self.ready_workers(card.name):
             held = self._arrival.pop(card.name, None)
             if held is not None:
@@ -88,7 +88,7 @@ class Router:
 
     def withdraw(self, worker: WorkerId) -> None:
         """Place nothing more on a worker, and forget what it had cached. Streams that it runs are not touched."""
-        self._wake(self._pools.remove(worker, self._clock()))
+        self.wake(self._pools.remove(worker, self.clock()))
 
     @property
     def wants_kv_events(self) -> bool:
@@ -140,7 +140,7 @@ class Router:
 
         Prefixes on decode workers count in mode `kv` only.
         """
-        return self._pools.wants_prefill(request, self._clock())
+        return self._pools.wants_prefill(request, self.clock())
 
     def load(self) -> dict[WorkerId, int]:
         """Active streams per worker that takes requests."""
@@ -151,7 +151,7 @@ class Router:
 
     def loads(self) -> list[SlotLoad]:
         """The load of every slot, as it is now."""
-        return self._pools.loads(self._clock())
+        return self._pools.loads(self.clock())
 
     def prefix_indexes(self) -> list[PrefixIndex]:
         """The indexes that are in use: what workers say, and what is guessed. To read only."""
@@ -168,7 +168,7 @@ class Router:
 
     def set_busy_thresholds(self, thresholds: Mapping[ModelName, BusyThresholds]) -> None:
         """When workers of the named models count as busy, also of those yet to come; all others take the settings'."""
-        self._wake(self._pools.set_thresholds(thresholds, self._clock()))
+        self.wake(self._pools.set_thresholds(thresholds, self.clock()))
 
     def busy_thresholds(self) -> dict[ModelName, BusyThresholds]:
         """The thresholds of every model that has had a worker."""
@@ -177,16 +177,16 @@ class Router:
     def apply_replica(self, event: ReplicaEvent) -> None:
         """Another router's placement. One's own, and those of unknown models and workers, change nothing."""
         if event.router != self._shared.router_id:
-            self._wake(self._pools.apply_replica(event, self._clock()))
+            self.wake(self._pools.apply_replica(event, self.clock()))
 
     def drop_replica(self, router: str) -> None:
         """Another router has left, and its streams with it."""
-        self._wake(self._pools.drop_replica(router, self._clock()))
+        self.wake(self._pools.drop_replica(router, self.clock()))
 
     def expire_replicas(self, older_than_s: float) -> int:
         """Drop what other routers placed so long ago that their word of its end must be lost; how many there were."""
-        dropped, settled = self._pools.expire_replicas(older_than_s, self._clock())
-        self._wake(settled)
+        dropped, settled = self._pools.expire_replicas(older_than_s, self.clock())
+        self.wake(settled)
         return dropped
 
     def report_placements(self, on: bool) -> None:
@@ -199,7 +199,7 @@ class Router:
 
     def why(self, request: str) -> list[dict[str, Any]]:
         """The last decisions on a request as plain data, oldest first; times are seconds since 1970."""
-        offset = time.time() - self._clock()
+        offset = time.time() - self.clock()
         return [decision.plain(offset) for decision in self.decisions.find(request)]
 
     async def place(self, request: RoutingRequest) -> Placement:
@@ -213,7 +213,7 @@ class Router:
             raise no_worker(request.model)
         if self._shared.settings.enforce_disagg:
             request.spares_decode = self._pools.spares_decode(request)
-        outcome = scheduler.on_request(request, self._clock())
+        outcome = scheduler.on_request(request, self.clock())
         if isinstance(outcome, Ask):
             outcome = await self._wait(scheduler, outcome)
         slot = outcome.slot
@@ -224,7 +224,7 @@ class Router:
         scheduler = self._pools.find(request.model, request.role)
         if scheduler is None:
             raise no_worker(request.model)
-        slots, scores = scheduler.potential_loads(request, self._clock())
+        slots, scores = scheduler.potential_loads(request, self.clock())
         return [
             {
                 "worker_id": slot.worker,
@@ -267,18 +267,6 @@ class Router:
             numbers = ", ".join(map(str, known))
             raise InvalidRequest(f"model {model!r} has no worker instance {number}; instances here: {numbers}")
 
-    def complete_prefill(self, scheduler: PoolScheduler, grant: Grant) -> None:
-        """`Placement.prefill_complete`."""
-        settled = scheduler.on_prefill_complete(grant, self._clock())
-        if settled:
-            self._wake(settled)
-
-    def free(self, scheduler: PoolScheduler, grant: Grant) -> None:
-        """What leaving a `Placement` does."""
-        settled = scheduler.on_free(grant, self._clock())
-        if settled:
-            self._wake(settled)
-
     async def _wait(self, scheduler: PoolScheduler, ask: Ask) -> Grant:
         # No deadline: streams end by themselves or are given up, and either lets the queue move; the client may leave.
         self._parked[ask] = parked = trio.Event()
@@ -287,7 +275,7 @@ class Router:
         except BaseException:
             scheduler.cancel(ask)
             if isinstance(ask.outcome, Grant):
-                self.free(scheduler, ask.outcome)
+                self.wake(scheduler.on_free(ask.outcome, self.clock()))
             raise
         finally:
             del self._parked[ask]
@@ -296,6 +284,7 @@ class Router:
         assert ask.outcome is not None, "only settled requests are woken"
         return ask.outcome
 
-    def _wake(self, settled: Sequence[Ask]) -> None:
+    def wake(self, settled: Sequence[Ask]) -> None:
+        """Let requests go on that waited in the queue and need not any longer."""
         for ask in settled:
             self._parked[ask].set()
