@@ -3,6 +3,8 @@
 from types import TracebackType
 from typing import Protocol
 
+import msgspec
+
 from appliance.core.ports import StreamSink
 from appliance.core.requests import EngineRequest
 
@@ -19,16 +21,14 @@ class Link(Protocol):
         ...
 
 
-class OpenStream:
+class OpenStream(msgspec.Struct, eq=False):
     """See `LinkClient.open`. Leaving it without having entered does nothing."""
 
-    __slots__ = ("_link", "_number", "_request", "_sink")
-
-    def __init__(self, link: Link, request: EngineRequest, sink: StreamSink) -> None:
-        self._link = link
-        self._request = request
-        self._sink = sink
-        self._number = 0  # of no stream
+    _link: Link
+    _request: EngineRequest
+    _sink: StreamSink
+    _number: int = 0
+    """Of the stream on its link; 0 is none's."""
 
     def __enter__(self) -> None:
         self._number = self._link.begin_stream(self._request, self._sink)

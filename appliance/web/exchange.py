@@ -1,7 +1,7 @@
 """One request and its answer: what a handler is given."""
 
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
 
 import msgspec
 
@@ -140,13 +140,13 @@ class Exchange(msgspec.Struct, eq=False):
         self._queue.clear()
         self._outbox.break_off()
 
-    async def drained(self) -> None:
-        """Return when the kernel has taken everything; no checkpoint when it already has.
+    def drained(self) -> Coroutine[Any, Any, None]:
+        """Await it until the kernel has taken everything; no checkpoint when it already has.
 
         Raises `ClientStalled` when the client was cut off (no byte taken for `send_stall_s`, or `send_buffer_bytes`
         behind) or has gone. Cancelling loses nothing.
         """
-        await self._outbox.drained()
+        return self._outbox.drained()
 
     def rewind(self) -> bool:
         """Take back a stream of which nothing was sent, so that an error can be answered. False: too late."""

@@ -95,21 +95,26 @@ class AccessRules:
     cors_origins: tuple[str, ...] = ()
     open_paths: frozenset[str] = OPEN_PATHS
     """Never need a key."""
+    keyless: bool = field(init=False)
+    """There is no key, so nobody needs one."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keyless", not self.keys)
 
     def __call__(self, exchange: Exchange) -> bool:
         """Let the request pass, or answer a CORS preflight (False). Raises `Forbidden` or `Unauthorized`."""
         request = exchange.request
         if b"origin" in request.headers:
             return self._admit_page(exchange, request)
-        if self.keys:
-            self.check_key(request)
-        else:
+        if self.keyless:
             self._check_host(request)
+        else:
+            self.check_key(request)
         return True
 
     def _admit_page(self, exchange: Exchange, request: HttpRequest) -> bool:
         origin = request.headers[b"origin"].decode("latin-1")
-        if not self.keys:
+        if self.keyless:
             self._check_page(request, origin)
         if self.allows_origin(origin):
             exchange.extra_headers += encode_headers(self.cors_headers(origin))
@@ -139,7 +144,7 @@ class AccessRules:
 
     def check_key(self, request: HttpRequest) -> None:
         """Raise `Unauthorized` unless the path is open, no keys exist, or the client shows a valid one."""
-        if not self.keys or is_open(request, self.open_paths):
+        if self.keyless or is_open(request, self.open_paths):
             return
         secret = presented_key(request)
         if secret is None:
