@@ -47,9 +47,9 @@ class ChoiceStream:
         "_echo",
         "_frames",
         "_matcher",
-        "_plain",
         "_request",
         "_shown",
+        "_text_frames",
         "_tools",
         "_whole",
         "engine_usage",
@@ -114,7 +114,8 @@ class ChoiceStream:
         self.parsed = None if parser is None else ParsedText(parser, one_call=not request.parallel_tool_calls)
         """What takes the text apart and counts reasoning; None: all of it is text."""
         self._shown = Collected(request.logprobs is None) if frames is None else Streamed(self._whole, request, frames)
-        self._plain = self._shown.plain
+        self._text_frames = frames if self._shown.plain else None
+        """Of a stream that shows nothing but text until its end: the hot path goes by them, past `_shown`."""
 
     def resume(self) -> None:
         """Forget the error only: another worker goes on behind `token_ids`, and the client sees one stream."""
@@ -176,17 +177,18 @@ class ChoiceStream:
             self._take_parsed(self.parsed, chunk, text)
         elif chunk.finish is not None or self.stop_string is not None:
             self._end(chunk, text)
-        elif not self._plain:
+        elif self._text_frames is None:
             self._shown.step(text, ids, self._details_of(len(text)), None, None)
         elif text:
-            self._shown.text(text)
+            self._whole.put(self._text_frames.text(text))
 
     def _take_parsed(self, parsed: ParsedText, chunk: TokenChunk, text: str) -> None:
         """What `_take` does with text that a parser takes apart."""
         parts = parsed.push(text, len(chunk.token_ids))
         ended = chunk.finish is not None or self.stop_string is not None
-        if self._plain and not ended and len(parts) == 1 and isinstance(only := parts[0], TextPart):
-            self._shown.text(only.text)  # most of all steps
+        frames = self._text_frames
+        if frames is not None and not ended and len(parts) == 1 and isinstance(only := parts[0], TextPart):
+            self._whole.put(frames.text(only.text))  # most of all steps
             return
         covered = len(text)
         if parsed.complete:

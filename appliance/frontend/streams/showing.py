@@ -33,7 +33,7 @@ class Streamed:
         """Until the end there is nothing to show but text."""
 
     def text(self, text: str) -> None:
-        """More text and nothing else. This is the hot path."""
+        """More text and nothing else."""
         self._stream.put(self._frames.text(text))
 
     def step(
@@ -89,15 +89,12 @@ class Collected(msgspec.Struct, eq=False):
     """There is nothing to keep but text."""
     _texts: list[str] = []
     _parts: list[OutputPart] = []
-    """What came behind the texts."""
+    """What a parser made of the output; it comes behind the texts, which then are the echo only."""
     _details: list[TokenDetail] = []
 
     def text(self, text: str) -> None:
         """More text."""
-        if self._parts:
-            self._parts.append(TextPart(text))
-        else:
-            self._texts.append(text)
+        self._texts.append(text)
 
     def step(
         self,
@@ -108,10 +105,7 @@ class Collected(msgspec.Struct, eq=False):
         stop_string: str | None,
     ) -> None:
         """More text, and what else `outcome` tells by itself."""
-        if self._parts:
-            self._parts.append(TextPart(text))
-        else:
-            self._texts.append(text)
+        self._texts.append(text)
         if details:
             self._details += details
 
