@@ -255,7 +255,7 @@ class PromptBuilder:
             tools=None if prepared.messages is None else request.tools,
             template_args={} if prepared.messages is None else request.template_args,
             text=prepared.text if takes_text else None,
-            sampling=_with_seed(request.sampling, index),
+            sampling=_with_seed(request.sampling, index) if index else request.sampling,
             stop=StopConditions(
                 max_tokens=prepared.max_tokens,
                 min_tokens=min(request.min_tokens, prepared.max_tokens),
@@ -269,7 +269,7 @@ class PromptBuilder:
 
 
 def _with_seed(sampling: Sampling, index: int) -> Sampling:
-    if sampling.seed is None or index == 0:
+    if sampling.seed is None:
         return sampling
     return msgspec.structs.replace(sampling, seed=sampling.seed + index)
 

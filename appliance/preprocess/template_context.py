@@ -1,9 +1,11 @@
 """The variables of one rendering, with the meter that counts what it does."""
 
+from functools import cached_property
 from typing import Any
 
 from jinja2 import nodes
 from jinja2.runtime import Context
+from jinja2.utils import missing
 
 from appliance.preprocess.template_meter import Meter
 
@@ -28,12 +30,16 @@ class MeteredContext(Context):
         self.name = name
         self.blocks = {name: [block] for name, block in blocks.items()} if blocks else {}
 
-    def __getattr__(self, name: str) -> Any:
-        """Make the evaluation context when it is first asked for; only escaping, macros and some filters do."""
-        if name != "eval_ctx":
-            raise AttributeError(name)
-        self.eval_ctx = nodes.EvalContext(self.environment, self.name)
-        return self.eval_ctx
+    @cached_property
+    def eval_ctx(self) -> nodes.EvalContext:  # type: ignore[override]  # an attribute there
+        """Made when it is first asked for; only escaping, macros and some filters do."""
+        return nodes.EvalContext(self.environment, self.name)
+
+    def resolve_or_missing(self, key: str) -> Any:
+        """A variable's value, or jinja2's sign that there is none."""
+        if self.vars and key in self.vars:
+            return self.vars[key]
+        return self.parent.get(key, missing)
 
     def derived(self, locals: dict[str, Any] | None = None) -> "MeteredContext":
         """A context with further variables that counts on the same meter."""
