@@ -57,8 +57,9 @@ def ask(clients: list[socket.socket], requests: list[bytes], count: int) -> None
         for client, request in zip(clients, requests, strict=True):
             client.sendall(request)
         for client in clients:
-            if not client.recv(65536).startswith(b"HTTP/1.1 200"):
-                raise SystemExit("a request failed")
+            answer = client.recv(65536)
+            if not answer.startswith(b"HTTP/1.1 200"):
+                raise SystemExit(f"a request failed: {answer!r}")
 
 
 def count_instructions(pid: int, out: Path) -> int:
