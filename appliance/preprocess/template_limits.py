@@ -14,7 +14,7 @@ from jinja2 import TemplateAssertionError, TemplateRuntimeError, nodes, pass_con
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from appliance.preprocess.template_context import MeteredContext
-from appliance.preprocess.template_meter import FILTER_CHECKS, Meter, check_operation, check_text_method
+from appliance.preprocess.template_meter import FILTER_CHECKS, TEST_CHECKS, Meter, check_operation, check_text_method
 from appliance.preprocess.template_rewriting import MADE, OURS, PLUS, ROUNDS, SIZE, STEP, WHOLE, Metering
 
 NAMES_OF_DICT = frozenset(dir(dict))
@@ -39,9 +39,12 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         self._text_methods = frozenset(name for name in names if self.is_safe_attribute("", name, getattr("", name)))
 
     def bound_filters(self) -> None:
-        """Put the checks in front of the filters that need them. Call it when all filters are set."""
+        """Put the checks in front of the filters and tests that need them. Call it when all filters are set."""
         for name, check in FILTER_CHECKS.items():
             self.filters[name] = _checked(self.filters[name], check)
+        tests: dict[str, Any] = self.tests  # what jinja2 says of them is no type
+        for name, check in TEST_CHECKS.items():
+            tests[name] = _checked(tests[name], check)
 
     def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
         for used in source.find_all(nodes.Filter):
@@ -157,7 +160,7 @@ def _plus_one_by_one(context: MeteredContext, times: int, total: Any, *terms: An
 
 
 def _checked(filter_: Callable[..., Any], check: Callable[[Meter, list[Any]], None]) -> Callable[..., Any]:
-    """A filter that is checked before it runs."""
+    """A filter or test that is checked before it runs."""
     wants = getattr(filter_, "jinja_pass_arg", None)  # jinja2 marks filters that want to know where they are
 
     @pass_context

@@ -18,6 +18,15 @@ MAX_INT_BITS = 4096
 MAX_JSON_INDENT = 64
 WIDTH_METHODS = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs"})
 GROWING_METHODS = WIDTH_METHODS | {"replace", "join", "format", "format_map", "translate"}
+BY_MEMBER = frozenset({"dictsort", "groupby", "items", "list", "map", "max", "min", "reverse", "sort", "unique"})
+CHOOSING = frozenset({"reject", "rejectattr", "select", "selectattr"})
+"""Filters that go through members, and may make little or nothing of them, as those by member do."""
+BY_TEXT = frozenset({"capitalize", "e", "escape", "filesizeformat", "float", "forceescape", "int", "lower", "title"})
+BY_WORD = frozenset({"trim", "upper", "wordcount"})
+"""Filters that go through a text, and may make little or nothing of it, as those by text do."""
+EQUAL = frozenset({"!=", "==", "eq", "equalto", "in", "ne", "lower", "upper"})
+ORDERED = frozenset({"<", "<=", ">", ">=", "ge", "greaterthan", "gt", "le", "lessthan", "lt"})
+"""Tests that look at all of their values, as those for what is equal do."""
 WIDE_FORMAT = re.compile(r"\d{5,}|\*|\{[^{}]*\{")
 """Format widths of five digits, and widths that are given as arguments."""
 
@@ -153,8 +162,32 @@ def _check_whole(meter: Meter, args: list[Any]) -> None:
     meter.charge_whole(args[0])
 
 
+def _check_members(meter: Meter, args: list[Any]) -> None:
+    """Each member of what is filtered is looked at, whatever comes of it."""
+    if hasattr(args[0], "__len__"):
+        meter.charge(MEMBER_COST, len(args[0]))
+
+
+def _check_values(meter: Meter, args: list[Any]) -> None:
+    """All that is compared."""
+    for arg in args:
+        meter.charge_whole(arg)
+
+
+def _check_text(meter: Meter, args: list[Any]) -> None:
+    if isinstance(args[0], str):
+        meter.charge(len(args[0]))
+
+
+def _check_tags(meter: Meter, args: list[Any]) -> None:
+    """Taking out a tag copies the text, which is fast."""
+    text = str(args[0])
+    meter.charge(len(text) * (1 + text.count("<") // 64))
+
+
 def _check_numbers(meter: Meter, args: list[Any]) -> None:
     """Widths and counts, times the lines that they apply to."""
+    _check_members(meter, args)
     lines = args[0].count("\n") + 1 if isinstance(args[0], str) else 1
     for arg in args[1:]:
         meter.charge(lines * (len(arg) if isinstance(arg, str) else max(arg, 0) if isinstance(arg, int) else 0))
@@ -193,13 +226,19 @@ def _check_join(meter: Meter, args: list[Any]) -> None:
 
 
 FILTER_CHECKS: dict[str, Callable[[Meter, list[Any]], None]] = {
+    **dict.fromkeys(BY_MEMBER | CHOOSING, _check_members),
+    **dict.fromkeys(BY_TEXT | BY_WORD, _check_text),
     **dict.fromkeys(("batch", "center", "indent", "round", "slice", "truncate"), _check_numbers),
     **dict.fromkeys(("pprint", "string", "urlencode", "urlize", "xmlattr"), _check_whole),
     "format": _check_printf,
     "join": _check_join,
     "replace": _check_replace,
+    "striptags": _check_tags,
     "sum": _check_sum,
     "tojson": _check_json,
     "wordwrap": _check_wrap,
 }
-"""Filters that can make more than they are given, by name."""
+"""Filters that can make more than they are given, or take long for little, by name."""
+
+TEST_CHECKS: dict[str, Callable[[Meter, list[Any]], None]] = dict.fromkeys(EQUAL | ORDERED, _check_values)
+"""Tests that can take long, by name."""

@@ -173,7 +173,7 @@ def test_the_live_view_ends_with_a_key_and_leaves_the_terminal_as_it_was(
     before = termios.tcgetattr(slave)
     running = subprocess.Popen(
         call(state_dir), env=environ(state_dir), stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=sit_at_the_terminal,
     )  # fmt: skip
     try:
         seen = read_until(master, b"w-0", times=3)
@@ -189,6 +189,12 @@ def test_the_live_view_ends_with_a_key_and_leaves_the_terminal_as_it_was(
         os.close(master)
     assert seen.count(b"\x1b[?1049h") == seen.count(b"\x1b[?1049l") == 1  # the other screen, entered and left once
     assert b"\x1b[2J" not in re.sub(rb"\x1b\[\?1049h.{0,40}?\x1b\[2J", b"", seen, flags=re.DOTALL)  # no flicker
+
+
+def sit_at_the_terminal() -> None:
+    """As after a login: keys make signals, and Ctrl-C is not ignored, as it is in the background of a script."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def read_until(master: int, text: bytes, times: int) -> bytes:

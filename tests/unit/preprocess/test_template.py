@@ -145,6 +145,15 @@ RUNAWAYS = [
     BIG + "{% for i in range(90000) %}{{ 'b' == 'b' in big }}{% endfor %}",
     BIG + "{% for i in range(90000) %}{{ big.endswith('b') }}{% endfor %}",
     BIG + "{{ 'x'.ljust(-999999999999999) }}{% for i in range(90000) %}{% set c = big[1:] %}{% endfor %}",
+    BIG + "{% for i in range(90000) %}{{ big is eq big[:] ~ '' }}{% endfor %}",
+    BIG + "{% for i in range(90000) %}{{ big is lower }}{% endfor %}",
+    BIG + "{{ range(90000) | map('string') | select('in', big) | list | length }}",
+    BIG + "{% for i in range(90000) %}{% set c = (big | trim, big | wordcount, big | int) %}{% endfor %}",
+    BIG + "{% for i in range(90000) %}{% set c = big | striptags %}{% endfor %}",
+    BIG + "{% for i in range(90) %}{{ big | list | max }}{% endfor %}",
+    "{% set r = range(90000) %}{% for i in range(90000) %}{{ r | max }}{% endfor %}",
+    "{% set r = range(90000) %}{% for i in range(90000) %}{{ r | reject('eq', 1) | first }}{% endfor %}",
+    "{% set r = range(9000) | list %}{{ r | select('in', r) | list | length }}",
     BIG + "{{ 'x' | center(-999999999999999) }}{% for i in range(90000) %}{% set c = big[1:] %}{% endfor %}",
 ]
 
@@ -172,6 +181,12 @@ def test_loops_may_go_through_what_they_do_not_print() -> None:
     assert len(template(fixed).render(HI)) == 5_400_000
     tested = "{% for i in range(90000) if i < 3 %}" + "x" * 60_000 + "{% endfor %}"
     assert len(template(tested).render(HI)) == 180_000
+
+
+def test_filters_may_go_through_all_that_there_is() -> None:
+    source = "{{ messages | selectattr('role', 'eq', 'user') | map(attribute='content') | map('trim') | join(' ') }}"
+    assert template(source).render([{"role": "user", "content": " a "}] * 3000) == " ".join("a" * 3000)
+    assert template("{{ range(99999) | list | length }}").render(HI) == "99999"
 
 
 def test_a_stopped_template_says_why() -> None:
