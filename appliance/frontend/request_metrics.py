@@ -54,7 +54,7 @@ class RequestMetrics:
         counts, queued = Counter[str](), Counter[str]()
         for one in running:
             counts[one.model] += 1
-            queued[one.model] += one.first_token is None
+            queued[one.model] += not one.produced_now()
         for model in {**self._cells, **counts}:
             if model:
                 cells = self._cells_of(model)

@@ -18,15 +18,21 @@ MAX_INT_BITS = 4096
 MAX_JSON_INDENT = 64
 WIDTH_METHODS = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs"})
 GROWING_METHODS = WIDTH_METHODS | {"replace", "join", "format", "format_map", "translate"}
-BY_MEMBER = frozenset({"dictsort", "groupby", "items", "list", "map", "max", "min", "reverse", "sort", "unique"})
-CHOOSING = frozenset({"reject", "rejectattr", "select", "selectattr"})
-"""Filters that go through members, and may make little or nothing of them, as those by member do."""
-BY_TEXT = frozenset({"capitalize", "e", "escape", "filesizeformat", "float", "forceescape", "int", "lower", "title"})
-BY_WORD = frozenset({"trim", "upper", "wordcount"})
-"""Filters that go through a text, and may make little or nothing of it, as those by text do."""
-EQUAL = frozenset({"!=", "==", "eq", "equalto", "in", "ne", "lower", "upper"})
-ORDERED = frozenset({"<", "<=", ">", ">=", "ge", "greaterthan", "gt", "le", "lessthan", "lt"})
-"""Tests that look at all of their values, as those for what is equal do."""
+GO_THROUGH_MEMBERS = (
+    "dictsort", "groupby", "items", "list", "map", "max", "min", "reject", "rejectattr", "reverse", "select",
+    "selectattr", "sort", "unique",
+)  # fmt: skip
+"""Filters that look at all members, and may make little or nothing of them."""
+GO_THROUGH_TEXT = (
+    "capitalize", "e", "escape", "filesizeformat", "float", "forceescape", "int", "lower", "title", "trim", "upper",
+    "wordcount",
+)  # fmt: skip
+"""Filters that read all of a text, and may make little or nothing of it."""
+COMPARE = (
+    "!=", "<", "<=", "==", ">", ">=", "eq", "equalto", "ge", "greaterthan", "gt", "in", "le", "lessthan", "lower", "lt",
+    "ne", "upper",
+)  # fmt: skip
+"""Tests that look at all of their values."""
 WIDE_FORMAT = re.compile(r"\d{5,}|\*|\{[^{}]*\{")
 """Format widths of five digits, and widths that are given as arguments."""
 
@@ -226,8 +232,8 @@ def _check_join(meter: Meter, args: list[Any]) -> None:
 
 
 FILTER_CHECKS: dict[str, Callable[[Meter, list[Any]], None]] = {
-    **dict.fromkeys(BY_MEMBER | CHOOSING, _check_members),
-    **dict.fromkeys(BY_TEXT | BY_WORD, _check_text),
+    **dict.fromkeys(GO_THROUGH_MEMBERS, _check_members),
+    **dict.fromkeys(GO_THROUGH_TEXT, _check_text),
     **dict.fromkeys(("batch", "center", "indent", "round", "slice", "truncate"), _check_numbers),
     **dict.fromkeys(("pprint", "string", "urlencode", "urlize", "xmlattr"), _check_whole),
     "format": _check_printf,
@@ -240,5 +246,5 @@ FILTER_CHECKS: dict[str, Callable[[Meter, list[Any]], None]] = {
 }
 """Filters that can make more than they are given, or take long for little, by name."""
 
-TEST_CHECKS: dict[str, Callable[[Meter, list[Any]], None]] = dict.fromkeys(EQUAL | ORDERED, _check_values)
+TEST_CHECKS: dict[str, Callable[[Meter, list[Any]], None]] = dict.fromkeys(COMPARE, _check_values)
 """Tests that can take long, by name."""

@@ -259,11 +259,6 @@ class RequestParser:
         raise _Refused
 
 
-def _wants_nothing(headers: dict[bytes, bytes]) -> bool:
-    """The client says nothing of the connection's end, so that only HTTP/1.1 keeps it open. To ask is slow."""
-    return b"connection" not in headers and b"proxy-connection" not in headers
-
-
 @lru_cache(maxsize=256)  # nearly all requests have one of a few targets
 def _split_target(target: bytes) -> tuple[str, bytes, str]:
     """Decoded path, path as sent, and query of a request target, which may be absolute (`http://host/path`)."""

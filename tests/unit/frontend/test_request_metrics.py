@@ -123,9 +123,12 @@ async def test_gauges_and_ends_of_requests() -> None:
     with accounts.request(RequestId("a"), "completions") as one:
         one.model = "m"
         assert gauges() == [1, 1, 1]
-        one.first_token = one.started
-        one.gaps = [0.5, 1.5]
+        produced = 0
+        one.produced = lambda: produced
+        assert gauges() == [1, 1, 1]
+        produced = 1  # queued is what has no token yet
         assert gauges() == [1, 1, 0]
+        one.gaps = [0.5, 1.5]
     assert not one.gaps, "they may be many"
     assert one.itl_s == 1.0
     with accounts.request(RequestId("b"), "completions") as two:
